@@ -1,0 +1,71 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+#
+# What scripts/setup, scripts/hooks and scripts/export-series share: where
+# things lie, how to speak, how to fail.  Sourced with $top set to the root of
+# the checkout.
+
+build=$top/build
+logs=$build/log
+qsrc=$build/qemu-src
+patches=$top/patches
+
+# An absolute path: shims of Python version managers shadow the system's.
+system_python=/usr/bin/python3
+
+say()
+{
+    printf '%s: %s\n' "$progname" "$*" >&2
+}
+
+die()
+{
+    say "error: $*"
+    exit 1
+}
+
+# die_log LOG MESSAGE - fail with the end of a log, the message last
+die_log()
+{
+    log=$1
+    shift
+    tail -n 12 "$log" | sed 's/^/    /' >&2
+    die "$* (log: ${log#"$top"/})"
+}
+
+# run_logged LOG COMMAND... - all output into the log; the command's status
+run_logged()
+{
+    log=$1
+    shift
+    printf '+ %s\n' "$*" >> "$log"
+    "$@" >> "$log" 2>&1
+}
+
+# new_log NAME - sets $log to an empty log file
+new_log()
+{
+    mkdir -p "$logs"
+    log=$logs/$1.log
+    : > "$log"
+}
+
+# Only one process may change what is under build/.  The descriptor is closed
+# for commands that may leave a daemon behind, which would hold the lock.
+take_lock()
+{
+    mkdir -p "$build"
+    exec 9> "$build/.lock"
+    if ! flock -n 9; then
+        say "waiting for another run to end"
+        flock 9
+    fi
+}
+
+# Git in QEMU's tree: the same result whatever the user has configured.
+qgit()
+{
+    GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1 \
+        git -C "$qsrc" -c gc.auto=0 -c core.abbrev=12 -c core.autocrlf=false \
+            -c user.name='Memory Isolation' \
+            -c user.email='isolation@example.org' "$@"
+}
