@@ -1,0 +1,142 @@
+/*
+ * Bounce region: the only memory that an isolated backend can map, and the
+ * allocator of its spans.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef HW_VIRTIO_BOUNCE_H
+#define HW_VIRTIO_BOUNCE_H
+
+/** Backends register memory in units of 2 MiB; the region is made of them. */
+#define BOUNCE_REGION_UNIT (2 * MiB)
+
+/** Span offsets and sizes are multiples of this. */
+#define BOUNCE_GRANULE 512
+
+/** The largest alignment that a span can have. */
+#define BOUNCE_ALIGN_MAX 4096
+
+/**
+ * BounceRegion - one sealed memfd, mapped by QEMU and by the backend
+ * @fd: owned; goes to the backend with SET_MEM_TABLE and nowhere else
+ * @host: where QEMU has mapped it; never leaves QEMU
+ * @size: bytes, a multiple of BOUNCE_REGION_UNIT
+ * @guest_base: address of its first byte in descriptors ("guest physical" to
+ *     the backend).  Made up.
+ * @user_base: address of its first byte in SET_VRING_ADDR ("userspace" to the
+ *     backend).  Made up, and different, so that mixing them up shows.
+ *
+ * Read-only after bounce_region_new().  All bytes are zero in the beginning,
+ * and take no memory before they are touched.
+ */
+typedef struct BounceRegion {
+    int fd;
+    uint8_t *host;
+    uint64_t size;
+    uint64_t guest_base;
+    uint64_t user_base;
+} BounceRegion;
+
+/**
+ * bounce_region_new() - make a region
+ * @size: bytes, rounded up to BOUNCE_REGION_UNIT
+ * @errp: set on failure
+ *
+ * Sealed against shrinking, growing and further seals: a backend that could
+ * truncate it would kill QEMU with SIGBUS.  No two regions of a process that
+ * follow each other have the same addresses.
+ *
+ * Returns: the region, owned by the caller; NULL on failure.  BQL held.
+ */
+BounceRegion *bounce_region_new(uint64_t size, Error **errp);
+
+/**
+ * bounce_region_free() - unmap and close
+ * @region: may be NULL; no queue uses it any more
+ */
+void bounce_region_free(BounceRegion *region);
+
+/**
+ * BouncePool - which spans of one queue's share are held
+ *
+ * Knows offsets only: it never touches the memory behind them.
+ * Invariant: held + free == size; two held spans never overlap.
+ * One thread at a time.
+ */
+typedef struct BouncePool BouncePool;
+
+/**
+ * bounce_pool_new() - make an allocator
+ * @start: first offset, a multiple of BOUNCE_ALIGN_MAX
+ * @size: bytes, a multiple of BOUNCE_ALIGN_MAX, not 0
+ * @max_spans: spans that may be held at once, at least 1
+ *
+ * Allocates; the other functions do not.
+ */
+BouncePool *bounce_pool_new(uint64_t start, uint64_t size, unsigned max_spans);
+
+/** bounce_pool_free() - @pool may be NULL; spans still held are forgotten */
+void bounce_pool_free(BouncePool *pool);
+
+/** bounce_pool_size() - bytes of the share: no larger span can ever be had */
+uint64_t bounce_pool_size(const BouncePool *pool);
+
+/** bounce_pool_held() - bytes held now */
+uint64_t bounce_pool_held(const BouncePool *pool);
+
+/**
+ * bounce_pool_take() - hold a span
+ * @pool: the allocator
+ * @size: bytes, not 0; rounded up to BOUNCE_GRANULE
+ * @align: BOUNCE_GRANULE or BOUNCE_ALIGN_MAX
+ * @offset: set on success
+ * @fresh: set on success: no byte of the span was ever held before
+ *
+ * What was given last is taken first, where it fits: it is in the cache.
+ *
+ * Returns: false if there is no room now, or max_spans are held.
+ */
+bool bounce_pool_take(BouncePool *pool, uint64_t size, uint32_t align,
+                      uint64_t *offset, bool *fresh);
+
+/**
+ * bounce_pool_give() - give a span back
+ * @pool: the allocator
+ * @offset: as bounce_pool_take() set it
+ * @size: as it was asked for
+ */
+void bounce_pool_give(BouncePool *pool, uint64_t offset, uint64_t size);
+
+/**
+ * BounceLayout - buffers placed one after the other in a span to be
+ * @bytes: size of the span so far
+ * @align: alignment that the span needs
+ */
+typedef struct BounceLayout {
+    uint64_t bytes;
+    uint32_t align;
+} BounceLayout;
+
+/** From this length on a buffer keeps the alignment that the guest gave it. */
+#define BOUNCE_KEEP_ALIGN_MIN 512
+
+/** bounce_layout_init() - an empty span */
+void bounce_layout_init(BounceLayout *layout);
+
+/**
+ * bounce_layout_place() - place the next buffer
+ * @layout: the span to be
+ * @guest_addr: where the buffer lies in the guest
+ * @len: bytes
+ *
+ * A buffer of BOUNCE_KEEP_ALIGN_MIN bytes and more starts at a multiple of
+ * 4096 or 512 if it does so in the guest: backends hand it to O_DIRECT.
+ * Smaller ones start at a multiple of 16.  Place the large ones first.
+ *
+ * Returns: offset of the buffer from the start of the span.
+ */
+uint64_t bounce_layout_place(BounceLayout *layout, uint64_t guest_addr,
+                             uint32_t len);
+
+#endif /* HW_VIRTIO_BOUNCE_H */

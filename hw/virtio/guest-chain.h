@@ -1,0 +1,100 @@
+/*
+ * The guest's side of an isolated queue: its ring, its buffers, and
+ * notification both ways.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef HW_VIRTIO_GUEST_CHAIN_H
+#define HW_VIRTIO_GUEST_CHAIN_H
+
+#include "virtio-chain.h"
+
+/**
+ * GuestQueue - a VirtQueue as the data path sees it
+ * @vdev: the device
+ * @vq: the queue
+ * @bql: the owner holds the BQL (main loop) rather than none (IOThread).
+ *     Changes only while nobody owns the queue.
+ *
+ * All functions below are for the queue's owner only.
+ */
+typedef struct GuestQueue {
+    VirtIODevice *vdev;
+    VirtQueue *vq;
+    bool bql;
+} GuestQueue;
+
+/** guest_chain_pop() - virtqueue_pop_chain() on @queue */
+VirtQueueChainResult guest_chain_pop(GuestQueue *queue, VirtQueueChain *chain,
+                                     const char **fault);
+
+/** guest_chain_unpop() - virtqueue_unpop_chain() on @queue */
+void guest_chain_unpop(GuestQueue *queue, const VirtQueueChain *chain);
+
+/**
+ * guest_chain_read() - copy one guest buffer out
+ * @queue: the queue
+ * @buf: a device-readable buffer
+ * @dest: @buf->len bytes
+ *
+ * Called within rcu_read_lock().  Guest memory is translated and copied on one
+ * FlatView; nothing stays mapped.
+ *
+ * Returns: false if part of the buffer is not direct RAM (a device, a ROM
+ * device, nothing): the guest's fault.
+ */
+bool guest_chain_read(GuestQueue *queue, const VirtQueueBuf *buf, void *dest);
+
+/**
+ * guest_chain_write() - copy into one guest buffer
+ * @queue: the queue
+ * @buf: a device-writable buffer
+ * @src: @len bytes, which the backend may change meanwhile: read once
+ * @len: bytes, at most @buf->len
+ *
+ * Called within rcu_read_lock().  Exactly what is written is marked dirty.
+ *
+ * Returns: false if part of [0, @len) of the buffer is not direct, writable
+ * RAM; what comes before it may have been written.
+ */
+bool guest_chain_write(GuestQueue *queue, const VirtQueueBuf *buf,
+                       const void *src, uint32_t len);
+
+/**
+ * guest_chain_push() - enter one completion
+ * @queue: the queue
+ * @chain: popped earlier
+ * @len: bytes written to it
+ * @idx: completions entered since the last flush
+ *
+ * Called within rcu_read_lock().  The guest sees it after guest_chain_flush().
+ */
+void guest_chain_push(GuestQueue *queue, const VirtQueueChain *chain,
+                      uint32_t len, unsigned idx);
+
+/**
+ * guest_chain_flush() - show the guest what was pushed, and notify it
+ * @queue: the queue
+ * @count: completions pushed, not 0: on a packed ring a flush of nothing
+ *     would publish a stale entry
+ *
+ * Called within rcu_read_lock().
+ */
+void guest_chain_flush(GuestQueue *queue, unsigned count);
+
+/** guest_chain_pending() - one look whether something can be popped */
+bool guest_chain_pending(GuestQueue *queue);
+
+/** guest_chain_suppress_kicks() - ask the driver not to kick */
+void guest_chain_suppress_kicks(GuestQueue *queue);
+
+/**
+ * guest_chain_arm_kicks() - ask for a kick at the next available buffer
+ * @queue: the queue
+ *
+ * Returns: true if there is something to pop already.
+ */
+bool guest_chain_arm_kicks(GuestQueue *queue);
+
+#endif /* HW_VIRTIO_GUEST_CHAIN_H */
