@@ -1,0 +1,323 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Real guests and real backends for tests, the demo and measurements.
+
+A GuestVm is QEMU's own QEMUMachine plus a serial log that one can wait for.
+A Backend is a qemu-storage-daemon, Debian's unless told otherwise.  Everything
+is ended by process id, and everything that was said stays in the work folder.
+
+ISOLATION=off in the environment runs a test with the property off and shared
+guest memory, which is how a claim is seen failing.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from pathlib import Path
+from typing import Any, Callable
+
+HERE = Path(__file__).resolve().parent
+TOP = HERE.parents[2]
+BUILD = TOP / "build"
+sys.path[:0] = [str(BUILD / "qemu-src" / "python"), str(TOP / "tests/guest"),
+                str(TOP / "tests/backends")]
+
+import build as guest                                   # noqa: E402
+import debian                                           # noqa: E402
+from qemu.machine import QEMUMachine                    # noqa: E402
+
+QEMU_BUILD = Path(os.environ.get("QEMU_BUILD", str(BUILD / "qemu")))
+QEMU = QEMU_BUILD / "qemu-system-x86_64"
+QEMU_IMG = QEMU_BUILD / "qemu-img"
+TREE_DAEMON = QEMU_BUILD / "storage-daemon/qemu-storage-daemon"
+LOAD = guest.LOAD
+WORK = BUILD / "check" / "work"
+
+BOOT_SECONDS = 60
+ACCEPTING = 0x10000              # flag in /proc/net/unix: a listening socket
+
+
+class HarnessError(Exception):
+    """The scenery broke, not the claim under test."""
+
+
+def wait_until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
+    """The first true value of @condition."""
+    end = time.monotonic() + seconds
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > end:
+            raise HarnessError(f"{what}: nothing after {seconds:g} s")
+        time.sleep(0.02)
+
+
+def is_listening(path: Path) -> bool:
+    """Whether somebody accepts on @path; that it exists is not enough."""
+    for line in Path("/proc/net/unix").read_text("ascii").splitlines()[1:]:
+        fields = line.split()
+        if fields[-1] == str(path) and int(fields[3], 16) & ACCEPTING:
+            return True
+    return False
+
+
+def socket_folder(work: Path) -> Path:
+    """@work, or a shorter place if a socket's name would be too long."""
+    if len(str(work)) < 80:
+        return work
+    return Path(tempfile.mkdtemp(prefix="isolation-"))
+
+
+class Backend:
+    """A qemu-storage-daemon that exports one image as vhost-user-blk."""
+
+    def __init__(self, work: Path, image: Path | None, *, fmt: str = "raw",
+                 queues: int = 4, daemon: str = "debian",
+                 name: str = "backend") -> None:
+        self.socket = socket_folder(work) / f"{name}.sock"
+        self.log = work / f"{name}.log"
+        self._queues = queues
+        self._daemon = daemon
+        self._nodes = self._block_nodes(image, fmt)
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @staticmethod
+    def _block_nodes(image: Path | None, fmt: str) -> list[str]:
+        if image is None:
+            return ["driver=null-co,node-name=disk,size=1G,read-zeroes=on"]
+        file = f"driver=file,filename={image},node-name="
+        if fmt == "raw":
+            return [file + "disk"]
+        return [file + "file", f"driver={fmt},file=file,node-name=disk"]
+
+    def _command(self) -> list[str]:
+        program = guest.storage_daemon()
+        if self._daemon == "tree":
+            program = TREE_DAEMON
+        command = [str(program)]
+        for node in self._nodes:
+            command += ["--blockdev", node]
+        return command + [
+            "--export", "type=vhost-user-blk,id=export,node-name=disk,"
+            f"writable=on,num-queues={self._queues},"
+            f"addr.type=unix,addr.path={self.socket}"]
+
+    def start(self) -> Backend:
+        env = dict(os.environ)
+        if self._daemon == "debian":
+            env["LD_LIBRARY_PATH"] = debian.library_path(guest.ROOT)
+        self.socket.unlink(missing_ok=True)
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command(), env=env, stdin=subprocess.DEVNULL,
+                stdout=log, stderr=subprocess.STDOUT)
+        wait_until(self._is_ready, 20, f"backend on {self.socket.name}")
+        return self
+
+    def _is_ready(self) -> bool:
+        if not self.is_running():
+            raise HarnessError("backend ended: " + self.log.read_text()[-500:])
+        return is_listening(self.socket)
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def kill(self) -> None:
+        """As a crash would end it."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(10)
+            except subprocess.TimeoutExpired:
+                self.kill()
+
+
+class GuestVm(QEMUMachine):
+    """A VM whose serial console goes to a file and comes from a socket."""
+
+    def __init__(self, work: Path, name: str = "vm") -> None:
+        folder = socket_folder(work)
+        super().__init__(str(QEMU), name=name, base_temp_dir=str(work),
+                         log_dir=str(work))
+        self.work = work
+        self.serial_log = work / f"{name}.serial.log"
+        self.serial_log.write_bytes(b"")
+        self.serial_socket = folder / f"{name}.serial"
+        self._serial: socket.socket | None = None
+        self.add_args(
+            "-nodefaults", "-chardev",
+            f"socket,id=serial,path={self.serial_socket},server=on,wait=off,"
+            f"logfile={self.serial_log}", "-serial", "chardev:serial")
+
+    def add_memory(self, megabytes: int, shared: bool) -> None:
+        """Plain private memory, or what stock vhost-user needs."""
+        self.set_machine("pc,accel=tcg" + (",memory-backend=ram" if shared
+                                           else ""))
+        self.add_args("-m", str(megabytes))
+        if shared:
+            self.add_args("-object", "memory-backend-memfd,id=ram,share=on,"
+                          f"size={megabytes}M")
+
+    def add_job(self, script: str, files: dict[str, Path] | None = None,
+                with_fio: bool = False, cmdline: str = "") -> None:
+        """Boot Linux and let it run @script."""
+        image = self.work / f"{self._name}.cpio"
+        guest.job_initramfs(image, script, files, with_fio)
+        self.add_args("-no-reboot", "-kernel", str(guest.KERNEL),
+                      "-initrd", str(image), "-append",
+                      f"console=ttyS0 quiet panic=-1 {cmdline}".strip())
+
+    # What the guest says and hears
+
+    def serial_text(self) -> str:
+        return self.serial_log.read_text("utf-8", "replace")
+
+    def wait_serial(self, pattern: str, seconds: float = BOOT_SECONDS,
+                    start: int = 0) -> re.Match[str]:
+        """Until the guest has said @pattern (after character @start)."""
+        def look() -> re.Match[str] | None:
+            text = self.serial_text()
+            found = re.search(pattern, text[start:], re.MULTILINE)
+            if not found and not self.is_running():
+                raise HarnessError(f"QEMU ended (status {self.exitcode()}) "
+                                   f"before the guest said {pattern!r}")
+            if not found and "Kernel panic" in text:
+                raise HarnessError("the guest's kernel panicked")
+            return found
+        return wait_until(look, seconds, f"waiting for {pattern!r}")
+
+    def say(self, line: str) -> None:
+        """Type a line on the guest's console."""
+        if self._serial is None:
+            self._serial = socket.socket(socket.AF_UNIX)
+            self._serial.connect(str(self.serial_socket))
+        self._serial.sendall(line.encode() + b"\n")
+        self._serial.setblocking(False)
+        try:
+            while self._serial.recv(65536):
+                pass
+        except BlockingIOError:
+            self._serial.setblocking(True)
+
+    def wait_result(self, seconds: float = 120) -> str:
+        """What follows RESULT, after the VM has powered off."""
+        result = self.wait_serial(r"^RESULT (.*?)\r?$", seconds).group(1)
+        self.wait(30)
+        return result
+
+    def qemu_log(self) -> str:
+        return (self.get_log() or "").strip()
+
+    def end(self) -> None:
+        if self._serial is not None:
+            self._serial.close()
+            self._serial = None
+        if self._launched:
+            self.kill()
+
+
+def is_isolated() -> bool:
+    return os.environ.get("ISOLATION", "on") != "off"
+
+
+def isolation_args(vm: GuestVm, iothread: bool, isolated: bool,
+                   size: str | None = None) -> str:
+    """Properties of an isolated device, "" for a stock one."""
+    if not isolated:
+        return ""
+    props = ",memory-isolation=on"
+    if size is not None:
+        props += f",memory-isolation-size={size}"
+    if iothread:
+        if "iothread,id=io0" not in vm.args:
+            vm.add_args("-object", "iothread,id=io0")
+        props += ",iothread=io0"
+    return props
+
+
+class IsolationTest(unittest.TestCase):
+    """Base of the tests.  Its subclasses say whether an IOThread is used."""
+
+    iothread = False
+    megabytes = 512
+
+    def setUp(self) -> None:
+        self.work = WORK / self.id().split(".", 1)[-1]
+        shutil.rmtree(self.work, ignore_errors=True)
+        self.work.mkdir(parents=True)
+        self.isolated = is_isolated()
+        guest.build()
+
+    def make_disk(self, size: str = "64M", name: str = "disk.img") -> Path:
+        path = self.work / name
+        with path.open("wb") as image:
+            image.truncate(int(size.removesuffix("M")) << 20)
+        self.addCleanup(path.unlink, missing_ok=True)
+        return path
+
+    def start_backend(self, image: Path | None, **options: Any) -> Backend:
+        backend = Backend(self.work, image, **options)
+        self.addCleanup(backend.stop)
+        return backend.start()
+
+    def make_vm(self, name: str = "vm") -> GuestVm:
+        vm = GuestVm(self.work, name)
+        vm.add_memory(self.megabytes, shared=not self.isolated)
+        self.addCleanup(vm.end)
+        return vm
+
+    def add_disk(self, vm: GuestVm, path: Path, *, props: str = "",
+                 chardev: str = "", size: str | None = None,
+                 name: str = "disk0") -> None:
+        """An isolated disk on the backend that listens on @path."""
+        vm.add_args("-chardev", f"socket,id={name}char,path={path}{chardev}")
+        vm.add_args("-device", f"vhost-user-blk-pci,id={name},"
+                    f"chardev={name}char{props}" +
+                    isolation_args(vm, self.iothread, self.isolated, size))
+
+    def run_job(self, vm: GuestVm, script: str, seconds: float = 120) -> None:
+        """Boot, run @script to its end, expect that it succeeded."""
+        vm.add_job(script)
+        vm.launch()
+        self.expect_ok(vm, seconds)
+
+    def expect_ok(self, vm: GuestVm, seconds: float = 120) -> None:
+        result = vm.wait_result(seconds)
+        tail = "\n".join(vm.serial_text().splitlines()[-25:])
+        self.assertEqual(result, "ok", f"the guest said:\n{tail}")
+
+    def verify_image(self, image: Path, *options: str) -> None:
+        """The load tool on the host: does the raw image hold what it must?"""
+        done = subprocess.run([str(LOAD), "verify", str(image),
+                               "--buffered", "1", *options],
+                              capture_output=True, text=True, check=False)
+        self.assertEqual(done.returncode, 0, done.stdout)
+
+
+def on_both_threads(cls: type) -> type:
+    """Make two test cases of @cls: data path in the main loop, in a thread."""
+    module = sys.modules[cls.__module__]
+    for suffix, iothread in (("MainLoop", False), ("IOThread", True)):
+        name = cls.__name__ + suffix
+        body = {"iothread": iothread, "__module__": cls.__module__,
+                "__doc__": cls.__doc__}
+        setattr(module, name, type(name, (cls, IsolationTest), body))
+    return cls

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Whatever the ring and the shape of the requests: the data is right."""
+
+from __future__ import annotations
+
+from harness import on_both_threads
+
+STRESS = ("load stress /dev/vda --seconds {seconds} --depth {depth} "
+          "--max-request {largest} --segments {segments} --generation 7")
+VERIFY = "load verify /dev/vda --generation 7"
+
+
+@on_both_threads
+class Data:
+    """The load tool in the guest, then on the image."""
+
+    def check(self, props: str, *, cpus: int = 1, depth: int = 32,
+              largest: str = "256K", segments: int = 126, seconds: int = 4,
+              size: str | None = None, setup: str = "true") -> None:
+        image = self.make_disk("48M")
+        backend = self.start_backend(image)
+        vm = self.make_vm()
+        vm.add_args("-smp", str(cpus))
+        self.add_disk(vm, backend.socket, props=props, size=size)
+        stress = STRESS.format(seconds=seconds, depth=depth, largest=largest,
+                               segments=segments)
+        self.run_job(vm, f"{setup} && {stress} && {VERIFY}\n", 240)
+        self.verify_image(image, "--generation", "7")
+
+    def test_split_one_queue(self) -> None:
+        self.check(",num-queues=1,packed=off")
+
+    def test_split_four_queues_no_event_idx(self) -> None:
+        self.check(",num-queues=4,packed=off,event_idx=off", cpus=4)
+
+    def test_split_one_queue_no_indirect(self) -> None:
+        self.check(",num-queues=1,packed=off,indirect_desc=off",
+                   segments=120)
+
+    def test_packed_one_queue_no_event_idx(self) -> None:
+        self.check(",num-queues=1,packed=on,event_idx=off")
+
+    def test_packed_four_queues(self) -> None:
+        self.check(",num-queues=4,packed=on", cpus=4)
+
+    def test_packed_four_queues_no_indirect(self) -> None:
+        self.check(",num-queues=4,packed=on,indirect_desc=off", cpus=4,
+                   segments=120)
+
+    def test_split_nothing_optional(self) -> None:
+        self.check(",num-queues=1,packed=off,event_idx=off,"
+                   "indirect_desc=off", segments=120)
+
+    def test_requests_of_several_mebibytes(self) -> None:
+        raise_limit = "echo 8192 > /sys/block/vda/queue/max_sectors_kb"
+        self.check(",num-queues=1", largest="8M", depth=6, setup=raise_limit)
+
+    def test_queue_filled_to_its_end(self) -> None:
+        self.check(",num-queues=1,queue-size=128", depth=300, largest="32K",
+                   segments=8)
+
+    def test_chains_longer_than_the_ring(self) -> None:
+        self.check(",num-queues=1,queue-size=16", depth=64, largest="64K",
+                   segments=126)
