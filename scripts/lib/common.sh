@@ -4,6 +4,9 @@
 # things lie, how to speak, how to fail.  Sourced with $top set to the root of
 # the checkout.
 
+# Patches are applied in the order of their names.
+export LC_ALL=C
+
 build=$top/build
 logs=$build/log
 qsrc=$build/qemu-src

@@ -45,7 +45,8 @@ unpack_qemu()
     new_log unpack
     rm -rf "$qsrc.new"
     # No check: apt has checked the hashes against the signed lists.
-    if ! run_logged "$log" dpkg-source --no-check -x "$1" "$qsrc.new"; then
+    if ! run_logged "$log" dpkg-source --no-check --no-copy -x \
+         "$1" "$qsrc.new"; then
         rm -rf "$qsrc.new"
         die_log "$log" "${1##*/} cannot be unpacked"
     fi
@@ -117,23 +118,33 @@ commit_hook()
     mkdir -p "$work"
     (
         export GIT_INDEX_FILE="$work/index"
-        qgit read-tree "$2"
-        qgit mailinfo "$work/body" "$work/diff" < "$1" > "$work/info"
-        qgit apply --cached --whitespace=nowarn "$work/diff"
-        field() { sed -n "s/^$1: //p" "$work/info"; }
-        { field Subject; echo; cat "$work/body"; } |
-            qgit stripspace > "$work/message"
-        export GIT_AUTHOR_NAME="$(field Author)"
-        export GIT_AUTHOR_EMAIL="$(field Email)"
-        export GIT_AUTHOR_DATE="$(field Date)"
-        export GIT_COMMITTER_DATE="$GIT_AUTHOR_DATE"
-        tree=$(qgit write-tree)
+        # Chained: the caller looks at the status, so set -e is off here.
+        qgit read-tree "$2" &&
+        qgit mailinfo "$work/body" "$work/diff" < "$1" > "$work/info" &&
+        qgit apply --cached --whitespace=nowarn "$work/diff" &&
+        hook_message > "$work/message" &&
+        tree=$(qgit write-tree) &&
+        export GIT_AUTHOR_NAME="$(hook_field Author)" \
+               GIT_AUTHOR_EMAIL="$(hook_field Email)" \
+               GIT_AUTHOR_DATE="$(hook_field Date)" &&
+        export GIT_COMMITTER_DATE="$GIT_AUTHOR_DATE" &&
         qgit commit-tree "$tree" -p "$2" -F "$work/message"
     )
 }
 
-# lay_hooks - make the tree hold exactly the hooks in patches/
-lay_hooks()
+hook_field()
+{
+    sed -n "s/^$1: //p" "$work/info"
+}
+
+hook_message()
+{
+    { hook_field Subject; echo; cat "$work/body"; } | qgit stripspace
+}
+
+# chain_hooks - commit the hooks of patches/ without touching a file of the
+# tree: sets $head to the last commit, writes $stamp.new
+chain_hooks()
 {
     new_log hooks
     head=$(stamp_base)
@@ -157,12 +168,26 @@ lay_hooks()
         esac
         printf '%s %s %s\n' "$hash" "$name" "$head" >> "$stamp.new"
     done < "$build/.hooks-wanted"
+}
+
+# lay_hooks - make the tree hold exactly the hooks of patches/
+lay_hooks()
+{
+    chain_hooks
     if [ "$head" != "$(qgit rev-parse HEAD)" ]; then
         say "laying the hooks of patches/"
         run_logged "$log" qgit reset -q --hard "$head" ||
             die_log "$log" "the hooks cannot be checked out"
     fi
     mv "$stamp.new" "$stamp"
+}
+
+# hooks_changed - whether patches/ is not what was laid
+hooks_changed()
+{
+    hooks_wanted > "$build/.hooks-wanted"
+    ! sed -n 's/ [0-9a-f]*$//; 2,$p' "$stamp" |
+        cmp -s - "$build/.hooks-wanted"
 }
 
 hook_failed()
@@ -180,11 +205,7 @@ sync_hooks()
     if tree_is_edited; then
         say "note: build/qemu-src has edits of its own; patches/ not applied." \
             "Keep them with scripts/hooks save"
-        return 0
-    fi
-    hooks_wanted > "$build/.hooks-wanted"
-    if ! sed -n 's/ [0-9a-f]*$//; 2,$p' "$stamp" |
-         cmp -s - "$build/.hooks-wanted"; then
+    elif hooks_changed; then
         lay_hooks
     fi
 }
