@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Which tests there are.
+
+Names are "group/claim".  Unit tests and qtests are found by their source
+files, functional tests by their classes; nothing has to be registered twice.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+
+from check_run import Test
+
+TOP = Path(__file__).resolve().parents[2]
+BUILD = TOP / "build"
+QEMU = BUILD / "qemu"
+ASAN = BUILD / "qemu-asan"
+PYTHON = "/usr/bin/python3"
+FUNCTIONAL = TOP / "tests/functional/isolation"
+
+PLAIN_GROUPS = ("unit", "qtest", "functional", "code")
+SLOW_GROUPS = ("bare", "compile")
+
+# QEMU's own tests that must pass unchanged: the part of their path that says
+# which device they are about.
+STOCK_QTESTS = ("vhost-user", "virtio-net", "virtio-blk", "virtio-scsi",
+                "virtio-serial", "virtio-rng", "virtio-balloon",
+                "virtio-iommu", "virtio-9p")
+SANITIZER_ENV = {
+    "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",
+    "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
+}
+
+
+def _qtest_env(build: Path) -> dict[str, str]:
+    return {
+        "QTEST_QEMU_BINARY": str(build / "qemu-system-x86_64"),
+        "QTEST_QEMU_IMG": str(build / "qemu-img"),
+        "QTEST_QEMU_STORAGE_DAEMON_BINARY":
+            str(build / "storage-daemon/qemu-storage-daemon"),
+    }
+
+
+def _our_programs(folder: str) -> list[str]:
+    """Test programs of ours: tests/unit/test-x.c makes test-x."""
+    sources = sorted((TOP / folder).glob("*.c"))
+    return [s.stem for s in sources if re.search(r"^int main\(", s.read_text(
+        encoding="utf-8"), re.MULTILINE)]
+
+
+def _programs(group: str, folder: str, build: Path, limit: int,
+              prefix: str = "") -> list[Test]:
+    env = dict(_qtest_env(build))
+    after = ""
+    if prefix:
+        env.update(SANITIZER_ENV)
+        after = "code/asan-build"
+        limit *= 3
+    return [Test(f"{group}/{prefix}{name}",
+                 (str(build / folder / name), "--tap", "-k"),
+                 limit, build, env, tap=True, after=after)
+            for name in _our_programs(folder)]
+
+
+def _qos_paths(build: Path) -> list[str]:
+    program = build / "tests/qtest/qos-test"
+    if not program.exists():
+        return []
+    done = subprocess.run([str(program), "-l"], cwd=build, check=False,
+                          capture_output=True, text=True,
+                          env=_qtest_env(build))
+    return [ln for ln in done.stdout.splitlines() if ln.startswith("/")]
+
+
+def _device_of(path: str) -> str:
+    """Which of STOCK_QTESTS @path belongs to; "" for none of them."""
+    for device in STOCK_QTESTS:
+        if f"/{device}" in path:
+            return device
+    return ""
+
+
+def _qos_tests(build: Path, devices: tuple[str, ...],
+               prefix: str = "") -> list[Test]:
+    """One run of qos-test a device, over all paths that lead to it."""
+    paths: dict[str, list[str]] = {}
+    for path in _qos_paths(QEMU):
+        paths.setdefault(_device_of(path), []).append(path)
+    env = dict(_qtest_env(build), **(SANITIZER_ENV if prefix else {}))
+    tests = []
+    for device in devices:
+        if device not in paths:
+            continue
+        argv = [str(build / "tests/qtest/qos-test"), "--tap", "-k"]
+        for path in paths[device]:
+            argv += ["-p", path]
+        name = f"code/{prefix}{device}" if prefix else f"qtest/stock-{device}"
+        tests.append(Test(name, tuple(argv), 300, build, env, tap=True,
+                          after="code/asan-build" if prefix else ""))
+    return tests
+
+
+def unit_tests() -> list[Test]:
+    return _programs("unit", "tests/unit", QEMU, 120)
+
+
+def qtests() -> list[Test]:
+    return (_programs("qtest", "tests/qtest", QEMU, 120) +
+            _qos_tests(QEMU, STOCK_QTESTS))
+
+
+def _cases(suite: unittest.TestSuite) -> list[unittest.TestCase]:
+    found: list[unittest.TestCase] = []
+    for item in suite:
+        if isinstance(item, unittest.TestSuite):
+            found += _cases(item)
+        else:
+            found.append(item)
+    return found
+
+
+def functional_tests() -> list[Test]:
+    """Each method of each class is a test, in a process of its own."""
+    if not (BUILD / "qemu-src/python").is_dir():
+        return []
+    sys.path.insert(0, str(FUNCTIONAL))
+    suite = unittest.defaultTestLoader.discover(str(FUNCTIONAL), "test_*.py")
+    tests = []
+    for case in _cases(suite):
+        ident = case.id()
+        if "_FailedTest" in ident:
+            ident = ident.rsplit(".", 1)[-1]
+        name = ident.removeprefix("test_").replace(".test_", ".")
+        limit = getattr(case, "limit", 180)
+        tests.append(Test(f"functional/{name}",
+                          (PYTHON, "-m", "unittest", "-v", ident), limit,
+                          FUNCTIONAL, alone=getattr(case, "alone", False)))
+    return tests
+
+
+def code_tests() -> list[Test]:
+    lib = TOP / "scripts/lib"
+    tests = [Test(f"code/{claim}", (PYTHON, str(lib / "check_code.py"), claim),
+                  300, TOP)
+             for claim in ("layers", "foreign-memory", "sizes", "licences",
+                           "no-machine-names", "warnings-gcc",
+                           "warnings-clang")]
+    tests.append(Test("code/asan-build", (str(TOP / "scripts/setup"),
+                                          "--variant", "asan"), 900, TOP,
+                      alone=True))
+    tests += _programs("code", "tests/unit", ASAN, 120, "asan-")
+    tests += _programs("code", "tests/qtest", ASAN, 120, "asan-")
+    tests += _qos_tests(ASAN, ("vhost-user", "virtio-blk"), "asan-")
+    tests.append(Test("code/export-series",
+                      (str(TOP / "scripts/export-series"),
+                       str(BUILD / "check/series")), 300, TOP))
+    return tests
+
+
+def slow_tests() -> list[Test]:
+    lib = TOP / "scripts/lib"
+    return [
+        Test("bare/debian-12", ("/bin/sh", str(lib / "bare.sh"), "12"), 5400,
+             TOP, alone=True),
+        Test("bare/debian-13", ("/bin/sh", str(lib / "bare.sh"), "13"), 5400,
+             TOP, alone=True),
+        Test("compile/export-series", (str(TOP / "scripts/export-series"),
+                                       "--compile",
+                                       str(BUILD / "check/series")), 7200,
+             TOP, alone=True),
+    ]
+
+
+def all_tests() -> list[Test]:
+    return (unit_tests() + qtests() + functional_tests() + code_tests() +
+            slow_tests())
