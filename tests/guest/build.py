@@ -15,6 +15,7 @@ as long as that is unchanged, nothing is done.
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import lzma
 import os
@@ -44,7 +45,9 @@ PACKAGES = ["busybox-static", "e2fsprogs", "ovmf"]
 MODULES = ["virtio_pci", "virtio_blk", "virtio_scsi", "virtio_net",
            "virtio_console", "virtio_input", "virtio-rng", "virtiofs",
            "vmw_vsock_virtio_transport"]
-SOURCES = ["build.py", "cpio.py", "debian.py", "init", "load.c"]
+LOAD_SOURCES = ["load.c", "load-content.c"]
+SOURCES = ["build.py", "cpio.py", "debian.py", "init", "load-content.h",
+           *LOAD_SOURCES]
 
 
 def storage_daemon_package() -> str:
@@ -121,7 +124,8 @@ def add_program(cpio: CpioWriter, name: str, source: Path) -> None:
 
 def build_load() -> None:
     subprocess.run(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-static",
-                    "-pthread", "-o", str(LOAD), str(HERE / "load.c")],
+                    "-pthread", "-o", str(LOAD),
+                    *(str(HERE / name) for name in LOAD_SOURCES)],
                    check=True)
 
 
@@ -161,8 +165,14 @@ def fingerprint() -> str:
 
 
 def build(with_fio: bool = False, say=lambda text: None) -> None:
-    """Make what is missing or out of date."""
+    """Make what is missing or out of date; one process at a time."""
     OUT.mkdir(parents=True, exist_ok=True)
+    with (OUT / ".lock").open("w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _build(with_fio, say)
+
+
+def _build(with_fio: bool, say) -> None:
     stamp, now = OUT / "stamp", fingerprint()
     fresh = stamp.exists() and stamp.read_text(encoding="ascii") == now
     if not fresh:

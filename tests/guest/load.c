@@ -19,7 +19,6 @@
 #include <inttypes.h>
 #include <linux/fs.h>
 #include <pthread.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -30,32 +29,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define BLOCK 512u
-#define WORDS (BLOCK / sizeof(uint64_t))
-#define PAGE 4096u
-#define GUARD 64u
-#define POISON 0xa5
-#define MAX_DEPTH 1024u
-#define MAX_SEGMENTS 1024u
-
-/* Exit status; the test script passes it on. */
-enum { LOAD_OK, LOAD_MISMATCH, LOAD_IO_ERROR, LOAD_USAGE };
-
-typedef enum Mode { MODE_WRITE, MODE_VERIFY, MODE_STRESS } Mode;
-
-typedef struct Options {
-    Mode mode;
-    const char *device;
-    uint64_t seed;
-    uint64_t size;           /* bytes used, from the start of the device */
-    uint64_t max_request;    /* bytes */
-    uint32_t depth;          /* threads, one request each */
-    uint32_t segments;       /* longest iovec */
-    uint32_t generation;     /* written by "write" and at the end of "stress" */
-    uint32_t seconds;        /* length of "stress" */
-    bool buffered;           /* no O_DIRECT: for images on the host */
-    bool progress;           /* a line each second */
-} Options;
+#include "load-content.h"
 
 /* A contiguous run of blocks, and what a write puts there. */
 typedef struct Range {
@@ -94,49 +68,6 @@ typedef struct Worker {
     struct iovec iov[MAX_SEGMENTS];
     int num_iov;
 } Worker;
-
-static uint64_t mix(uint64_t x)
-{
-    x ^= x >> 30;
-    x *= 0xbf58476d1ce4e5b9ull;
-    x ^= x >> 27;
-    x *= 0x94d049bb133111ebull;
-    return x ^ (x >> 31);
-}
-
-static uint64_t next_random(uint64_t *state)
-{
-    *state += 0x9e3779b97f4a7c15ull;
-    return mix(*state);
-}
-
-/* A number from 1 to @max, small ones far more often than large ones. */
-static uint64_t skewed(uint64_t *state, uint64_t max)
-{
-    unsigned bits = 0;
-
-    while (bits < 63 && (max >> bits) > 1) {
-        bits++;
-    }
-    bits = next_random(state) % (bits + 1);
-    return 1 + next_random(state) % ((2ull << bits) < max ?
-                                     (2ull << bits) : max);
-}
-
-static void block_content(uint64_t *out, uint64_t seed, uint64_t block,
-                          uint32_t generation)
-{
-    uint64_t state = mix(seed ^ mix(block)) + generation;
-
-    out[0] = block;
-    out[1] = generation;
-    for (unsigned i = 2; i < WORDS; i++) {
-        state ^= state << 13;
-        state ^= state >> 7;
-        state ^= state << 17;
-        out[i] = state + i;
-    }
-}
 
 /* Buffers: a flat one, or many segments scattered over pages. */
 
@@ -219,31 +150,6 @@ static void fail(Load *load, int status)
     pthread_mutex_unlock(&load->lock);
 }
 
-static void report_block(Load *load, uint64_t block, uint32_t generation,
-                         const uint8_t *seen, const uint8_t *right)
-{
-    const uint64_t *words = (const uint64_t *)seen;
-    uint64_t other[WORDS];
-    unsigned at = 0;
-
-    while (at < BLOCK && seen[at] == right[at]) {
-        at++;
-    }
-    block_content(other, load->opt.seed, words[0], words[1]);
-    printf("LOAD mismatch at offset %" PRIu64 " (block %" PRIu64
-           " generation %" PRIu32 "), byte %u: ", block * BLOCK, block,
-           generation, at);
-    if (!memcmp(other, seen, BLOCK)) {
-        printf("holds block %" PRIu64 " generation %" PRIu64 "\n",
-               words[0], words[1]);
-    } else if (seen[at] == POISON && seen[BLOCK - 1] == POISON) {
-        printf("was not written by the device\n");
-    } else {
-        printf("holds %02x, expected %02x\n", seen[at], right[at]);
-    }
-    fflush(stdout);
-}
-
 static bool check_block(Load *load, uint64_t block, const uint8_t *seen)
 {
     uint32_t generation = load->generation[block];
@@ -256,7 +162,7 @@ static bool check_block(Load *load, uint64_t block, const uint8_t *seen)
     if (!memcmp(seen, right, BLOCK)) {
         return true;
     }
-    report_block(load, block, generation, seen, (const uint8_t *)right);
+    report_block(load->opt.seed, block, generation, seen);
     fail(load, LOAD_MISMATCH);
     return false;
 }
@@ -477,12 +383,8 @@ static Worker *make_workers(Load *load)
 
 static void run_workers(Load *load, Worker *workers, void *(*body)(void *))
 {
-    pthread_attr_t attr;
-
-    pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, 128 * 1024);
     for (uint32_t i = 0; i < load->opt.depth; i++) {
-        errno = pthread_create(&workers[i].thread, &attr, body, &workers[i]);
+        errno = pthread_create(&workers[i].thread, NULL, body, &workers[i]);
         must(errno ? NULL : workers, "thread");
     }
     for (uint32_t i = 0; i < load->opt.depth; i++) {
@@ -568,96 +470,6 @@ static void open_device(Load *load)
                                    sizeof(*load->generation)), "memory");
 }
 
-static uint64_t number(const char *text)
-{
-    char *end;
-    uint64_t value = strtoull(text, &end, 0);
-
-    switch (*end) {
-    case 'G':
-        value <<= 10;
-        /* fall through */
-    case 'M':
-        value <<= 10;
-        /* fall through */
-    case 'K':
-        value <<= 10;
-    }
-    return value;
-}
-
-static bool parse_mode(const char *text, Mode *mode)
-{
-    static const char *const names[] = { "write", "verify", "stress" };
-
-    for (unsigned i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
-        if (!strcmp(text, names[i])) {
-            *mode = i;
-            return true;
-        }
-    }
-    return false;
-}
-
-static bool parse_option(Options *opt, const char *name, const char *value)
-{
-    uint64_t v = number(value);
-
-    if (!strcmp(name, "--seed")) {
-        opt->seed = v;
-    } else if (!strcmp(name, "--size")) {
-        opt->size = v;
-    } else if (!strcmp(name, "--max-request")) {
-        opt->max_request = v;
-    } else if (!strcmp(name, "--depth")) {
-        opt->depth = v;
-    } else if (!strcmp(name, "--segments")) {
-        opt->segments = v;
-    } else if (!strcmp(name, "--generation")) {
-        opt->generation = v;
-    } else if (!strcmp(name, "--seconds")) {
-        opt->seconds = v;
-    } else if (!strcmp(name, "--buffered")) {
-        opt->buffered = v;
-    } else if (!strcmp(name, "--progress")) {
-        opt->progress = v;
-    } else {
-        return false;
-    }
-    return true;
-}
-
-static void usage(void)
-{
-    printf("usage: load write|verify|stress DEVICE [--seed N] [--size BYTES]"
-           " [--max-request BYTES]\n"
-           "            [--depth N] [--segments N] [--generation N]"
-           " [--seconds N]\n"
-           "            [--buffered 0|1] [--progress 0|1]\n");
-    exit(LOAD_USAGE);
-}
-
-static void parse(Options *opt, int argc, char **argv)
-{
-    *opt = (Options) {
-        .seed = 1, .max_request = 256 * 1024, .depth = 16, .segments = 64,
-        .generation = 1, .seconds = 5,
-    };
-    if (argc < 3 || !parse_mode(argv[1], &opt->mode)) {
-        usage();
-    }
-    opt->device = argv[2];
-    for (int i = 3; i < argc; i += 2) {
-        if (i + 1 == argc || !parse_option(opt, argv[i], argv[i + 1])) {
-            usage();
-        }
-    }
-    if (!opt->depth || opt->depth > MAX_DEPTH || !opt->generation ||
-        opt->segments > MAX_SEGMENTS || opt->max_request < BLOCK) {
-        usage();
-    }
-}
-
 int main(int argc, char **argv)
 {
     static Load load = {
@@ -666,7 +478,7 @@ int main(int argc, char **argv)
     struct timespec begin, end;
     pthread_t progress;
 
-    parse(&load.opt, argc, argv);
+    parse_options(&load.opt, argc, argv);
     open_device(&load);
     printf("LOAD started\n");
     fflush(stdout);
