@@ -8,6 +8,8 @@
 #ifndef HW_VIRTIO_BOUNCE_H
 #define HW_VIRTIO_BOUNCE_H
 
+#include "qemu/units.h"
+
 /** Backends register memory in units of 2 MiB; the region is made of them. */
 #define BOUNCE_REGION_UNIT (2 * MiB)
 
@@ -107,6 +109,13 @@ bool bounce_pool_take(BouncePool *pool, uint64_t size, uint32_t align,
  * @size: as it was asked for
  */
 void bounce_pool_give(BouncePool *pool, uint64_t offset, uint64_t size);
+
+/**
+ * bounce_pool_check() - assert the invariants
+ *
+ * For tests: it looks at every free span.
+ */
+void bounce_pool_check(const BouncePool *pool);
 
 /**
  * BounceLayout - buffers placed one after the other in a span to be
