@@ -32,6 +32,7 @@ sys.path[:0] = [str(BUILD / "qemu-src" / "python"), str(TOP / "tests/guest"),
 import build as guest                                   # noqa: E402
 import debian                                           # noqa: E402
 from qemu.machine import QEMUMachine                    # noqa: E402
+from qemu.machine.machine import VMLaunchFailure        # noqa: E402
 
 QEMU_BUILD = Path(os.environ.get("QEMU_BUILD", str(BUILD / "qemu")))
 QEMU = QEMU_BUILD / "qemu-system-x86_64"
@@ -46,6 +47,10 @@ ACCEPTING = 0x10000              # flag in /proc/net/unix: a listening socket
 
 class HarnessError(Exception):
     """The scenery broke, not the claim under test."""
+
+
+class LaunchRefused(HarnessError):
+    """QEMU ended at start; the text is what it said."""
 
 
 def wait_until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
@@ -92,7 +97,7 @@ class Backend:
     @staticmethod
     def _block_nodes(image: Path | None, fmt: str) -> list[str]:
         if image is None:
-            return ["driver=null-co,node-name=disk,size=1G,read-zeroes=on"]
+            return ["driver=null-co,node-name=disk,size=1073741824,read-zeroes=on"]
         file = f"driver=file,filename={image},node-name="
         if fmt == "raw":
             return [file + "disk"]
@@ -184,6 +189,26 @@ class GuestVm(QEMUMachine):
         self.add_args("-no-reboot", "-kernel", str(guest.KERNEL),
                       "-initrd", str(image), "-append",
                       f"console=ttyS0 quiet panic=-1 {cmdline}".strip())
+
+    def add_shell(self) -> None:
+        """Boot Linux with a shell on the serial console."""
+        self.add_args("-no-reboot", "-kernel", str(guest.KERNEL),
+                      "-initrd", str(guest.BASE), "-append",
+                      "console=ttyS0 quiet panic=-1")
+
+    def add_monitor(self, path: Path) -> None:
+        """QEMU's monitor for people, on a socket."""
+        self.add_args("-chardev",
+                      f"socket,id=hmp,path={path},server=on,wait=off",
+                      "-mon", "chardev=hmp,mode=readline")
+
+    def launch(self) -> None:
+        try:
+            super().launch()
+        except VMLaunchFailure as err:
+            text = (err.output or "").strip() or "no message"
+            raise LaunchRefused(f"QEMU ended with status {err.exitcode}: "
+                                f"{text}") from None
 
     # What the guest says and hears
 
