@@ -53,14 +53,35 @@ install_packages()
     fi
     say "installing packages: $missing"
     new_log apt-install
-    # INITRD=No: the kernel package is here to be booted as a guest.
     run_logged "$log" env DEBIAN_FRONTEND=noninteractive \
         apt-get -q update 9>&- ||
-        die_log "$log" "apt-get update failed; is there a network?"
+        fetch_failed "apt-get update failed"
     # shellcheck disable=SC2086
-    run_logged "$log" env DEBIAN_FRONTEND=noninteractive INITRD=No \
+    run_logged "$log" env DEBIAN_FRONTEND=noninteractive \
         apt-get -q -y --no-install-recommends install $missing 9>&- ||
-        die_log "$log" "apt-get install failed"
+        fetch_failed "apt-get install failed"
+}
+
+network_is_down()
+{
+    grep -qiE 'could not (resolve|connect)|temporary failure|unreachable' "$log"
+}
+
+# fetch_failed MESSAGE - name the usual reasons instead, if it is one of them
+fetch_failed()
+{
+    if grep -q NO_PUBKEY "$log"; then
+        die "apt lacks a key of Debian's archive: upgrade the package" \
+            "debian-archive-keyring (log: ${log#"$top"/})"
+    fi
+    if network_is_down; then
+        die "no network: Debian's archive cannot be reached" \
+            "(log: ${log#"$top"/})"
+    fi
+    if grep -q 'No space left' "$log"; then
+        die "no space left (log: ${log#"$top"/})"
+    fi
+    die_log "$log" "$1"
 }
 
 # own_sources TYPES SUITE... - the machine's own source of $codename, with
@@ -126,24 +147,17 @@ fetch_qemu()
 {
     dir=$1
     new_log fetch
-    mkdir -p "$dir"
+    rm -rf "$dir"
     if use_suites deb-src trixie trixie trixie-updates &&
        fetch_newest "$dir"; then
         return 0
     fi
+    ! network_is_down || fetch_failed
     say "trying bookworm-backports"
     if use_suites deb-src - bookworm-backports && fetch_newest "$dir"; then
         return 0
     fi
-    if grep -q NO_PUBKEY "$log"; then
-        die "apt knows no key for trixie: upgrade debian-archive-keyring" \
-            "(log: ${log#"$top"/})"
-    fi
-    if grep -qE 'Could not (resolve|connect)|Temporary failure' "$log"; then
-        die "no network: QEMU's source could not be fetched" \
-            "(log: ${log#"$top"/})"
-    fi
-    die_log "$log" "QEMU 10.0.x could not be fetched from any suite"
+    fetch_failed "QEMU 10.0.x could not be fetched from any suite"
 }
 
 # A mirror may know a version and yet not have one of its files.
@@ -153,18 +167,21 @@ fetch_newest()
                sed -n 's/^Version: //p' | grep -E '^([0-9]+:)?10\.0\.' |
                sort -ruV) || :
     if [ -z "$versions" ]; then
-        say "no qemu 10.0.x in $(sed -n 's/^Suites: //p' \
+        network_is_down || say "no qemu 10.0.x in $(sed -n 's/^Suites: //p' \
              "$build/apt/sources.d/main.sources")"
         return 1
     fi
     for version in $versions; do
         say "fetching QEMU's source, Debian's $version"
-        if (cd "$1" && run_logged "$log" own_apt apt-get source \
+        rm -rf "$1.new"
+        mkdir -p "$1.new"
+        if (cd "$1.new" && run_logged "$log" own_apt apt-get source \
             --only-source --download-only "qemu=$version"); then
+            mv "$1.new" "$1"
             return 0
         fi
         file=$(sed -n 's/^E: Failed to fetch [^ ]*\/\([^ /]*\) .*/\1/p' \
-               "$log" | tail -n 1)
+               "$log" | tail -n 1 | sed -e 's/%2b/+/g' -e 's/%7e/~/g')
         say "the mirror failed on ${file:-a file of $version}"
     done
     return 1
@@ -189,7 +206,7 @@ find_meson()
          run_logged "$log" own_apt apt-get download "meson/$suite") && break
     done
     run_logged "$log" dpkg-deb -x "$build"/tools/deb/meson_*.deb \
-        "$build/tools/root" || die_log "$log" "meson could not be fetched"
+        "$build/tools/root" || fetch_failed "meson could not be fetched"
     run_logged "$log" "$system_python" -m venv --without-pip \
         --system-site-packages "$build/tools/venv" ||
         die_log "$log" "no Python venv could be made"

@@ -90,7 +90,7 @@ timed()
         else
             echo 1 > "$log.status"
         fi
-    } < /dev/null | tee -a "$log" | sed "s/^/$release| /"
+    } < /dev/null | tee -a "$log" | sed -u "s/^/$release| /"
     status=$(cat "$log.status" 2> /dev/null || echo 1)
     rm -f "$log.status"
     took=$(($(date +%s) - begin))

@@ -47,6 +47,7 @@ configure_qemu()
        cmp -s "$out/.arguments.new" "$out/.arguments"; then
         return 0
     fi
+    need_space 3
     find_meson
     configure_arguments > "$out/.arguments.new"
     say "configuring ${out#"$top"/}"

@@ -64,6 +64,14 @@ take_lock()
     fi
 }
 
+# need_space GIB
+need_space()
+{
+    free=$(df -Pk "$build" | awk 'NR == 2 { print int($4 / 1048576) }')
+    [ "$free" -ge "$1" ] ||
+        die "$free GiB free under build/, $1 GiB are needed"
+}
+
 # Git in QEMU's tree: the same result whatever the user has configured.
 qgit()
 {

@@ -32,8 +32,7 @@ unpack_qemu()
     if [ -d "$qsrc" ]; then
         return 0
     fi
-    free=$(df -Pk "$build" | awk 'NR == 2 { print int($4 / 1048576) }')
-    [ "$free" -ge 8 ] || die "$free GiB free under build/, 8 GiB are needed"
+    need_space 8
     set -- "$build"/download/qemu_10.0.*.dsc
     if [ ! -f "$1" ]; then
         rm -rf "$build/download"
