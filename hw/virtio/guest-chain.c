@@ -1,0 +1,166 @@
+/*
+ * The guest's side of an isolated queue.
+ *
+ * The only file of the data path that knows VirtQueue.  A request goes out by
+ * pop and read, and comes back by write, push and flush.
+ *
+ * Buffers are copied, never mapped: each copy translates the guest's address
+ * anew, on one FlatView, and what it finds is used within the caller's RCU read
+ * section only.  The address space functions would do that too, but where there
+ * is no RAM they call a device, and take the BQL for it, which the owner of a
+ * queue may not wait for: a thread that holds it may be waiting for the owner.
+ * So memory that is not RAM is refused.  The guest can bring that about at any
+ * moment, also between pop and completion.
+ *
+ * Completions enter the used ring with virtqueue_fill() and an element that has
+ * no buffers: nothing was mapped, so nothing is to be unmapped.
+ *
+ * Not here: which rings can be accessed from the owner's thread (see
+ * virtqueue_rings()), and what is in a buffer.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "guest-chain.h"
+
+/*
+ * How much of [@addr, @addr + *@len) lies in one piece of RAM?  Returns where,
+ * as region and offset, or NULL if its first byte is not in RAM.
+ */
+static MemoryRegion *guest_ram_find(FlatView *fv, hwaddr addr, hwaddr *offset,
+                                    hwaddr *len, bool is_write)
+{
+    MemoryRegion *mr = flatview_translate(fv, addr, offset, len, is_write,
+                                          MEMTXATTRS_UNSPECIFIED);
+
+    /*
+     * A ROM device can be read directly too, but it is not RAM, and only for
+     * RAM does a translation end where the region ends.
+     */
+    if (!memory_region_is_ram(mr) ||
+        !memory_access_is_direct(mr, is_write, MEMTXATTRS_UNSPECIFIED)) {
+        return NULL;
+    }
+    return mr;
+}
+
+/*
+ * Tell migration, display and TCG what was written.  The function that does
+ * that for any region is private to the memory core; a cache of the region is
+ * the way to it that takes an offset and a length, and no reference.
+ */
+static void guest_ram_mark_dirty(MemoryRegion *mr, void *host, hwaddr offset,
+                                 hwaddr len)
+{
+    MemoryRegionCache written = {
+        .ptr = host,
+        .xlat = offset,
+        .len = len,
+        .mrs.mr = mr,
+        .is_write = true,
+    };
+
+    address_space_cache_invalidate(&written, 0, len);
+}
+
+bool guest_chain_read(GuestQueue *queue, const VirtQueueBuf *buf, void *dest)
+{
+    FlatView *fv = address_space_to_flatview(queue->vdev->dma_as);
+    uint8_t *to = dest;
+    hwaddr done = 0;
+
+    while (done < buf->len) {
+        hwaddr len = buf->len - done;
+        hwaddr offset;
+        MemoryRegion *mr = guest_ram_find(fv, buf->addr + done, &offset, &len,
+                                          false);
+
+        if (!mr) {
+            return false;
+        }
+        memcpy(to + done, qemu_map_ram_ptr(mr->ram_block, offset), len);
+        done += len;
+    }
+    return true;
+}
+
+bool guest_chain_write(GuestQueue *queue, const VirtQueueBuf *buf,
+                       const void *src, uint32_t len)
+{
+    FlatView *fv = address_space_to_flatview(queue->vdev->dma_as);
+    const uint8_t *from = src;
+    hwaddr done = 0;
+
+    assert(len <= buf->len);
+
+    while (done < len) {
+        hwaddr part = len - done;
+        hwaddr offset;
+        void *host;
+        MemoryRegion *mr = guest_ram_find(fv, buf->addr + done, &offset, &part,
+                                          true);
+
+        if (!mr) {
+            return false;
+        }
+        host = qemu_map_ram_ptr(mr->ram_block, offset);
+        memcpy(host, from + done, part);
+        guest_ram_mark_dirty(mr, host, offset, part);
+        done += part;
+    }
+    return true;
+}
+
+VirtQueueChainResult guest_chain_pop(GuestQueue *queue, VirtQueueChain *chain,
+                                     const char **fault)
+{
+    return virtqueue_pop_chain(queue->vq, chain, fault);
+}
+
+void guest_chain_unpop(GuestQueue *queue, const VirtQueueChain *chain)
+{
+    virtqueue_unpop_chain(queue->vq, chain);
+}
+
+void guest_chain_push(GuestQueue *queue, const VirtQueueChain *chain,
+                      uint32_t len, unsigned idx)
+{
+    const VirtQueueElement elem = {
+        .index = chain->head,
+        .ndescs = chain->ndescs,
+    };
+
+    assert(len <= chain->bytes_in);
+    virtqueue_fill(queue->vq, &elem, len, idx);
+}
+
+void guest_chain_flush(GuestQueue *queue, unsigned count)
+{
+    assert(count > 0);
+    virtqueue_flush(queue->vq, count);
+
+    if (queue->bql) {
+        virtio_notify(queue->vdev, queue->vq);
+    } else {
+        virtio_notify_irqfd(queue->vdev, queue->vq);
+    }
+}
+
+bool guest_chain_pending(GuestQueue *queue)
+{
+    return !virtio_queue_empty(queue->vq);
+}
+
+void guest_chain_suppress_kicks(GuestQueue *queue)
+{
+    if (virtio_queue_get_notification(queue->vq)) {
+        virtio_queue_set_notification(queue->vq, 0);
+    }
+}
+
+bool guest_chain_arm_kicks(GuestQueue *queue)
+{
+    virtio_queue_set_notification(queue->vq, 1);
+    return guest_chain_pending(queue);
+}
