@@ -5,9 +5,12 @@
  */
 
 #include <inttypes.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
 
 #include "load-content.h"
 
@@ -78,6 +81,17 @@ void report_block(uint64_t seed, uint64_t block, uint32_t generation,
         printf("holds %02x, expected %02x\n", seen[at], right[at]);
     }
     fflush(stdout);
+}
+
+uint64_t device_size(int fd)
+{
+    struct stat st;
+    uint64_t size = 0;
+
+    if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode)) {
+        return st.st_size;
+    }
+    return ioctl(fd, BLKGETSIZE64, &size) == 0 ? size : 0;
 }
 
 static uint64_t number(const char *text)

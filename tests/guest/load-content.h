@@ -53,6 +53,9 @@ void block_content(uint64_t *out, uint64_t seed, uint64_t block,
 void report_block(uint64_t seed, uint64_t block, uint32_t generation,
                   const uint8_t *seen);
 
+/* Bytes of a block device or an image; 0 if that cannot be told. */
+uint64_t device_size(int fd);
+
 /* Fill @opt from the command line; ends the program if it is wrong. */
 void parse_options(Options *opt, int argc, char **argv);
 

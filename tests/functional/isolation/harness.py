@@ -32,6 +32,7 @@ sys.path[:0] = [str(BUILD / "qemu-src" / "python"), str(TOP / "tests/guest"),
 import build as guest                                   # noqa: E402
 import debian                                           # noqa: E402
 from qemu.machine import QEMUMachine                    # noqa: E402
+from vhost_user_proxy import Proxy                      # noqa: E402
 from qemu.machine.machine import VMLaunchFailure        # noqa: E402
 
 QEMU_BUILD = Path(os.environ.get("QEMU_BUILD", str(BUILD / "qemu")))
@@ -86,12 +87,13 @@ class Backend:
 
     def __init__(self, work: Path, image: Path | None, *, fmt: str = "raw",
                  queues: int = 4, daemon: str = "debian",
-                 name: str = "backend") -> None:
+                 iops: int = 0, name: str = "backend") -> None:
         self.socket = socket_folder(work) / f"{name}.sock"
         self.log = work / f"{name}.log"
         self._queues = queues
         self._daemon = daemon
         self._nodes = self._block_nodes(image, fmt)
+        self._iops = iops
         self._process: subprocess.Popen[bytes] | None = None
 
     @staticmethod
@@ -110,8 +112,15 @@ class Backend:
         command = [str(program)]
         for node in self._nodes:
             command += ["--blockdev", node]
+        node = "disk"
+        if self._iops:
+            node = "slow"
+            command += ["--object", "throttle-group,id=throttle,"
+                        f"x-iops-total={self._iops}", "--blockdev",
+                        "driver=throttle,node-name=slow,file=disk,"
+                        "throttle-group=throttle"]
         return command + [
-            "--export", "type=vhost-user-blk,id=export,node-name=disk,"
+            "--export", f"type=vhost-user-blk,id=export,node-name={node},"
             f"writable=on,num-queues={self._queues},"
             f"addr.type=unix,addr.path={self.socket}"]
 
@@ -182,19 +191,21 @@ class GuestVm(QEMUMachine):
                           f"size={megabytes}M")
 
     def add_job(self, script: str, files: dict[str, Path] | None = None,
-                with_fio: bool = False, cmdline: str = "") -> None:
-        """Boot Linux and let it run @script."""
+                with_fio: bool = False, reboots: bool = False) -> None:
+        """Boot Linux and let it run @script, again after each reset."""
         image = self.work / f"{self._name}.cpio"
         guest.job_initramfs(image, script, files, with_fio)
-        self.add_args("-no-reboot", "-kernel", str(guest.KERNEL),
-                      "-initrd", str(image), "-append",
-                      f"console=ttyS0 quiet panic=-1 {cmdline}".strip())
+        self._boot(image)
+        if not reboots:
+            self.add_args("-no-reboot")
 
     def add_shell(self) -> None:
         """Boot Linux with a shell on the serial console."""
-        self.add_args("-no-reboot", "-kernel", str(guest.KERNEL),
-                      "-initrd", str(guest.BASE), "-append",
-                      "console=ttyS0 quiet panic=-1")
+        self._boot(guest.BASE)
+
+    def _boot(self, initramfs: Path) -> None:
+        self.add_args("-kernel", str(guest.KERNEL), "-initrd", str(initramfs),
+                      "-append", "console=ttyS0 quiet panic=-1")
 
     def add_monitor(self, path: Path) -> None:
         """QEMU's monitor for people, on a socket."""
@@ -328,6 +339,14 @@ class IsolationTest(unittest.TestCase):
         result = vm.wait_result(seconds)
         tail = "\n".join(vm.serial_text().splitlines()[-25:])
         self.assertEqual(result, "ok", f"the guest said:\n{tail}")
+
+    def start_proxy(self, backend: Backend, on_request: Any = None,
+                    on_reply: Any = None) -> Proxy:
+        """A man in the middle between QEMU and @backend."""
+        proxy = Proxy(backend.socket.with_name("proxy.sock"), backend.socket,
+                      on_request, on_reply)
+        self.addCleanup(proxy.close)
+        return proxy
 
     def verify_image(self, image: Path, *options: str) -> None:
         """The load tool on the host: does the raw image hold what it must?"""

@@ -4,9 +4,11 @@
 from __future__ import annotations
 
 from harness import on_both_threads
+from vhost_user_proxy import offer_segments
 
 STRESS = ("load stress /dev/vda --seconds {seconds} --depth {depth} "
           "--max-request {largest} --segments {segments} --generation 7")
+SMALLEST_REGION = "4M"
 VERIFY = "load verify /dev/vda --generation 7"
 
 
@@ -62,3 +64,23 @@ class Data:
     def test_chains_longer_than_the_ring(self) -> None:
         self.check(",num-queues=1,queue-size=16", depth=64, largest="64K",
                    segments=126)
+
+    def test_chains_of_several_hundred_descriptors(self) -> None:
+        """Debian's backend takes them, but says 126 to the guest."""
+        image = self.make_disk("48M")
+        proxy = self.start_proxy(self.start_backend(image),
+                                 on_reply=offer_segments(510))
+        vm = self.make_vm()
+        self.add_disk(vm, proxy.path, props=",num-queues=1,queue-size=1024")
+        self.run_job(vm, """
+            echo 8192 > /sys/block/vda/queue/max_sectors_kb
+            grep -x 510 /sys/block/vda/queue/max_segments &&
+            load stress /dev/vda --seconds 4 --depth 8 --max-request 2M \\
+                --segments 500 --generation 7 &&
+            load verify /dev/vda --generation 7
+            """, 240)
+        self.verify_image(image, "--generation", "7")
+
+    def test_region_so_small_that_requests_wait(self) -> None:
+        self.check(",num-queues=1", depth=64, largest="512K",
+                   size=SMALLEST_REGION)

@@ -1,0 +1,190 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Stop, reset, rebind and unplug under load: right data, nothing lost."""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import time
+from pathlib import Path
+
+from harness import GuestVm, on_both_threads
+
+# Load until the host says a line; the load tool then verifies everything.
+LOAD = """
+load stress /dev/vda --seconds 1000 --depth 24 --max-request 256K \\
+    --segments 100 --generation 7 --progress 1 &
+load=$!
+read word
+kill $load
+wait $load && load verify /dev/vda --generation 7
+"""
+UNBIND = """
+device=$(basename $(readlink /sys/block/vda/device))
+driver=/sys/bus/virtio/drivers/virtio_blk
+for round in 1 2 3 4 5 6; do
+    load stress /dev/vda --seconds 1000 --depth 24 > /tmp/log &
+    usleep $((300000 + round * 37000))
+    echo $device > $driver/unbind || exit 1
+    wait $!
+    grep -q mismatch /tmp/log && cat /tmp/log && exit 1
+    echo $device > $driver/bind || exit 1
+    echo UNBIND $round done
+done
+load stress /dev/vda --seconds 2 --generation 7 &&
+    load verify /dev/vda --generation 7
+"""
+REBIND_PCI = """
+function=$(basename $(readlink -f /sys/block/vda/device/..))
+driver=/sys/bus/pci/drivers/virtio-pci
+for round in 1 2 3 4 5 6; do
+    load stress /dev/vda --seconds 1000 --depth 24 > /tmp/log &
+    usleep $((300000 + round * 37000))
+    echo $function > $driver/unbind || exit 1
+    wait $!
+    grep -q mismatch /tmp/log && cat /tmp/log && exit 1
+    echo $function > $driver/bind || exit 1
+done
+load stress /dev/vda --seconds 2 --generation 7 &&
+    load verify /dev/vda --generation 7
+"""
+UNPLUG = """
+load stress /dev/vda --seconds 1000 --depth 24 --progress 1 > /tmp/log &
+sleep 1
+echo UNPLUG now
+while [ -e /sys/block/vda ]; do usleep 50000; done
+wait $!
+grep mismatch /tmp/log && exit 1
+echo UNPLUG done
+while [ ! -e /dev/vda ]; do usleep 50000; done
+load stress /dev/vda --seconds 2 --generation 7 &&
+    load verify /dev/vda --generation 7
+"""
+
+
+def memory_digest(vm: GuestVm, size: int) -> str:
+    """Of all guest memory, which the caller knows to be at rest."""
+    path = Path(vm.work) / "memory"
+    vm.cmd("pmemsave", val=0, size=size, filename=str(path))
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    path.unlink()
+    return digest
+
+
+@on_both_threads
+class Lifecycle:
+    """The guest loads a disk while the VM changes state."""
+
+    megabytes = 192
+    limit = 240
+
+    def start(self, script: str, *, props: str = ",num-queues=2",
+              reboots: bool = False) -> GuestVm:
+        self.image = self.make_disk("32M")
+        self.backend = self.start_backend(self.image)
+        vm = self.make_vm()
+        vm.add_args("-smp", "2")
+        self.add_disk(vm, self.backend.socket, props=props)
+        vm.add_job(script, reboots=reboots)
+        vm.launch()
+        return vm
+
+    def finish(self, vm: GuestVm) -> None:
+        vm.say("end")
+        self.expect_ok(vm)
+        self.verify_image(self.image, "--generation", "7")
+
+    def test_stop_and_cont_a_hundred_times(self) -> None:
+        vm = self.start(LOAD)
+        vm.wait_serial("^LOAD progress")
+        dice = random.Random(1)
+        for _ in range(100):
+            vm.cmd("stop")
+            time.sleep(dice.uniform(0, 0.02))
+            vm.cmd("cont")
+            time.sleep(dice.uniform(0, 0.06))
+        self.expect_progress(vm)
+        self.finish(vm)
+
+    def expect_progress(self, vm: GuestVm) -> None:
+        """The load goes on now."""
+        so_far = len(vm.serial_text())
+        vm.wait_serial("^LOAD progress", 20, so_far)
+
+    def test_nothing_is_written_to_a_stopped_guest(self) -> None:
+        vm = self.start(LOAD)
+        vm.wait_serial("^LOAD progress")
+        for _ in range(3):
+            vm.cmd("stop")
+            before = memory_digest(vm, self.megabytes << 20)
+            time.sleep(0.5)
+            after = memory_digest(vm, self.megabytes << 20)
+            self.assertEqual(before, after)
+            vm.cmd("cont")
+            time.sleep(0.3)
+        self.finish(vm)
+
+    def test_guest_reset_under_load(self) -> None:
+        vm = self.start(LOAD, reboots=True)
+        for round_ in range(4):
+            so_far = len(vm.serial_text())
+            vm.wait_serial("^LOAD progress", 60, so_far)
+            time.sleep(0.1 * round_)
+            vm.cmd("system_reset")
+        so_far = len(vm.serial_text())
+        vm.wait_serial("^LOAD progress", 60, so_far)
+        self.finish(vm)
+
+    def test_driver_unbound_and_bound_under_load(self) -> None:
+        vm = self.start(UNBIND)
+        self.expect_ok(vm)
+        self.verify_image(self.image, "--generation", "7")
+
+    def test_pci_driver_unbound_and_bound_under_load(self) -> None:
+        vm = self.start(REBIND_PCI)
+        self.expect_ok(vm)
+        self.verify_image(self.image, "--generation", "7")
+
+    def test_unplugged_under_load_and_plugged_again(self) -> None:
+        vm = self.start(UNPLUG)
+        vm.wait_serial("^UNPLUG now")
+        vm.cmd("device_del", id="disk0")
+        vm.event_wait("DEVICE_DELETED", 60, {"data": {"device": "disk0"}})
+        vm.wait_serial("^UNPLUG done")
+        options = self.device_options()
+        vm.cmd("device_add", driver="vhost-user-blk-pci", id="disk0",
+               chardev="disk0char", **options)
+        self.expect_ok(vm)
+        self.verify_image(self.image, "--generation", "7")
+
+    def device_options(self) -> dict[str, object]:
+        if not self.isolated:
+            return {}
+        options: dict[str, object] = {"memory-isolation": True}
+        if self.iothread:
+            options["iothread"] = "io0"
+        return options
+
+    def test_stop_while_requests_are_slow(self) -> None:
+        """Requests that the backend still has at the deadline are kept."""
+        image = self.make_disk("32M")
+        backend = self.start_backend(image, iops=15)
+        vm = self.make_vm()
+        self.add_disk(vm, backend.socket, props=",num-queues=1")
+        vm.add_job("load write /dev/vda --size 256K --depth 40 "
+                   "--max-request 4K --generation 7 --progress 1 && "
+                   "load verify /dev/vda --size 256K --generation 7 --depth 40")
+        vm.launch()
+        vm.wait_serial("^LOAD started")
+        for _ in range(3):
+            time.sleep(0.4)
+            vm.cmd("stop")
+            before = memory_digest(vm, self.megabytes << 20)
+            time.sleep(0.7)
+            self.assertEqual(before, memory_digest(vm,
+                                                   self.megabytes << 20))
+            vm.cmd("cont")
+        self.expect_ok(vm)
+        self.verify_image(image, "--size", "256K", "--generation", "7")
+
+

@@ -1,0 +1,228 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""A backend that dies, comes back, or gives up in the middle of a word."""
+
+from __future__ import annotations
+
+import time
+
+import vhost_user_proxy
+from harness import (GuestVm, LaunchRefused, on_both_threads,
+                     wait_until)
+from test_lifecycle import LOAD, memory_digest
+from vhost_user_proxy import Cut, Message, Proxy
+
+RECONNECT = ",reconnect-ms=100"
+# More messages than QEMU sends until a device with two queues runs.
+MAX_STEPS = 60
+
+
+class CutOnce:
+    """Ends a connection at message number @step, the next one lives."""
+
+    def __init__(self) -> None:
+        self.step: int | None = None
+        self.happened = False
+
+    def __call__(self, message: Message) -> None:
+        if self.step is not None and message.index == self.step:
+            self.step = None
+            self.happened = True
+            raise Cut
+
+
+@on_both_threads
+class Reconnect:
+    """The guest loads a disk whose backend does not last."""
+
+    megabytes = 192
+    limit = 240
+
+    def start(self, *, through_proxy: bool = False) -> GuestVm:
+        self.image = self.make_disk("32M")
+        self.backend = self.start_backend(self.image)
+        path = self.backend.socket
+        self.cut = CutOnce()
+        if through_proxy:
+            self.proxy = self.start_proxy(self.backend, self.cut)
+            path = self.proxy.path
+        vm = self.make_vm()
+        self.add_disk(vm, path, props=",num-queues=2", chardev=RECONNECT)
+        vm.add_job(LOAD)
+        vm.launch()
+        vm.wait_serial("^LOAD progress")
+        return vm
+
+    def expect_progress(self, vm: GuestVm) -> None:
+        """Requests are done now, not only the clock goes on."""
+        def count() -> int:
+            words = vm.serial_text().split("LOAD progress ")
+            return int(words[-1].split()[0]) if words[-1].split() else 0
+        before = count()
+        wait_until(lambda: count() > before or not vm.is_running(), 30,
+                   "requests after a reconnect")
+
+    def finish(self, vm: GuestVm) -> None:
+        vm.say("end")
+        self.expect_ok(vm)
+        self.verify_image(self.image, "--generation", "7")
+
+    def test_backend_killed_and_started_again(self) -> None:
+        vm = self.start()
+        for _ in range(4):
+            self.backend.kill()
+            time.sleep(0.2)
+            self.backend.start()
+            self.expect_progress(vm)
+        self.finish(vm)
+
+    def test_backend_replaced_while_the_vm_is_paused(self) -> None:
+        vm = self.start()
+        for _ in range(2):
+            vm.cmd("stop")
+            before = memory_digest(vm, self.megabytes << 20)
+            self.backend.kill()
+            time.sleep(0.3)
+            self.backend.start()
+            time.sleep(0.7)
+            after = memory_digest(vm, self.megabytes << 20)
+            self.assertEqual(before, after, "written while paused")
+            vm.cmd("cont")
+            self.expect_progress(vm)
+        self.finish(vm)
+
+    def test_backend_dead_while_the_vm_stops_and_goes_on(self) -> None:
+        vm = self.start()
+        self.backend.kill()
+        time.sleep(0.2)
+        vm.cmd("stop")
+        vm.cmd("cont")
+        vm.cmd("stop")
+        self.backend.start()
+        vm.cmd("cont")
+        self.expect_progress(vm)
+        self.finish(vm)
+
+    def test_connection_cut_at_each_message_of_a_new_start(self) -> None:
+        vm = self.start(through_proxy=True)
+        for step in range(1, MAX_STEPS):
+            self.cut.happened = False
+            self.cut.step = step
+            number = self.proxy.connections
+            self.proxy.disconnect()
+            wait_until(lambda: self.proxy.connections > number, 20,
+                       "a new connection")
+            wait_until(lambda: self.cut.happened or self.is_quiet(), 10,
+                       "QEMU's next message")
+            if not self.cut.happened:
+                break
+            wait_until(self.is_quiet, 10, "QEMU's last message")
+        self.cut.step = None
+        self.assertGreater(step, 10, "too few messages were seen")
+        self.expect_progress(vm)
+        self.finish(vm)
+
+    def is_quiet(self) -> bool:
+        """Whether QEMU is connected and has said what it had to say."""
+        before = (self.proxy.connections, self.proxy.messages)
+        time.sleep(0.3)
+        return before == (self.proxy.connections, self.proxy.messages) and \
+            self.proxy.messages > 3
+
+
+@on_both_threads
+class FailedStart:
+    """QEMU must say what is wrong, or go on; it must not abort."""
+
+    def launch_with_cut(self, step: int) -> tuple[bool, Proxy]:
+        """Whether QEMU comes up when each connection ends at @step."""
+        proxy = self.start_proxy(
+            self.backend,
+            vhost_user_proxy.cut_at(step, lambda connection: True))
+        vm = self.make_vm(f"vm{step}")
+        vm.add_args("-S")
+        self.add_disk(vm, proxy.path, props=",num-queues=2")
+        try:
+            vm.launch()
+        except LaunchRefused as err:
+            self.assertIn("status 1:", str(err), "QEMU must not abort")
+            return False, proxy
+        finally:
+            vm.end()
+            proxy.close()
+        return True, proxy
+
+    def test_connection_cut_at_each_message_of_realize(self) -> None:
+        self.backend = self.start_backend(self.make_disk())
+        for step in range(MAX_STEPS):
+            came_up, proxy = self.launch_with_cut(step)
+            if came_up and proxy.messages <= step:
+                break
+        self.assertGreater(step, 5, "too few messages were seen")
+
+    def test_connection_cut_at_each_message_of_the_first_start(self) -> None:
+        """The guest cannot use that disk, but the VM goes on."""
+        self.backend = self.start_backend(self.make_disk())
+        for step in range(14, 30, 3):
+            proxy = self.start_proxy(
+                self.backend,
+                vhost_user_proxy.cut_at(step, lambda connection: True))
+            vm = self.make_vm(f"vm{step}")
+            self.add_disk(vm, proxy.path, props=",num-queues=2")
+            vm.add_job("exit 0\n")
+            try:
+                vm.launch()
+                vm.wait_serial("Linux version|virtio|GUEST|vda", 30)
+                self.assertEqual(vm.cmd("query-status")["status"], "running")
+            except LaunchRefused as err:
+                self.assertIn("status 1:", str(err))
+            finally:
+                vm.end()
+                proxy.close()
+
+    def test_backend_without_version_1_and_a_modern_device(self) -> None:
+        self.backend = self.start_backend(self.make_disk())
+        request, reply = vhost_user_proxy.hide_feature(
+            vhost_user_proxy.F_VERSION_1)
+        proxy = self.start_proxy(self.backend, request, reply)
+        vm = self.make_vm()
+        self.add_disk(vm, proxy.path, props=",disable-legacy=on")
+        with self.assertRaises(LaunchRefused) as caught:
+            vm.launch()
+        self.assertRegex(str(caught.exception), "(?i)VERSION_1|virtio 1")
+
+    def test_backend_without_version_1_and_a_transitional_device(self) -> None:
+        image = self.make_disk()
+        self.backend = self.start_backend(image)
+        request, reply = vhost_user_proxy.hide_feature(
+            vhost_user_proxy.F_VERSION_1)
+        proxy = self.start_proxy(self.backend, request, reply)
+        vm = self.make_vm()
+        self.add_disk(vm, proxy.path)
+        self.run_job(vm, "load write /dev/vda --size 16M && "
+                         "load verify /dev/vda --size 16M\n")
+        self.verify_image(image, "--size", "16M")
+
+
+@on_both_threads
+class BadInput:
+    """A clear error at start that names the property."""
+
+    def refused(self, props: str, size: str | None = None) -> str:
+        backend = self.start_backend(self.make_disk())
+        vm = self.make_vm()
+        self.add_disk(vm, backend.socket, props=props, size=size)
+        with self.assertRaises(LaunchRefused) as caught:
+            vm.launch()
+        return str(caught.exception)
+
+    def test_region_too_small_for_a_request(self) -> None:
+        self.assertIn("memory-isolation-size", self.refused("", "4K"))
+
+    def test_region_of_no_size(self) -> None:
+        self.assertIn("memory-isolation-size", self.refused("", "0"))
+
+    def test_region_that_the_host_cannot_have(self) -> None:
+        self.assertIn("memory-isolation-size",
+                      self.refused("", "9000000000G"))
+
+
