@@ -1,0 +1,163 @@
+/*
+ * Isolated queue: what its three files share.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef HW_VIRTIO_ISOLATED_QUEUE_INTERNAL_H
+#define HW_VIRTIO_ISOLATED_QUEUE_INTERNAL_H
+
+#include "qemu/queue.h"
+#include "guest-chain.h"
+#include "isolated-queue.h"
+
+/**
+ * IsolatedRequest - one request between the guest's pop and its completion
+ * @next: in IsolatedQueue's list of its kind
+ * @seq: number of its pop; the newest pop that was not undone has next_seq - 1
+ * @chain: the guest's buffers; the array is ours and only ever grows
+ * @bufs: the same buffers in the span, as the backend knows them
+ * @span: offset of its span in the region
+ * @span_bytes: size of the span; 0: it has none
+ * @sent: the shadow ring holds it
+ * @orphan: the guest was reset under it: nothing of it may reach the guest
+ */
+typedef struct IsolatedRequest {
+    QTAILQ_ENTRY(IsolatedRequest) next;
+    uint64_t seq;
+    VirtQueueChain chain;
+    ShadowRingBuf *bufs;
+    uint64_t span;
+    uint64_t span_bytes;
+    bool sent;
+    bool orphan;
+} IsolatedRequest;
+
+typedef QTAILQ_HEAD(, IsolatedRequest) IsolatedRequestList;
+
+/**
+ * IsolatedSendResult - what became of a request on its way to the backend
+ * @ISOLATED_SEND_OK: the shadow ring holds it, unpublished
+ * @ISOLATED_SEND_LATER: no room in ring or region now; nothing was touched
+ * @ISOLATED_SEND_FAULT: it can never go; the queue is BROKEN
+ */
+typedef enum IsolatedSendResult {
+    ISOLATED_SEND_OK,
+    ISOLATED_SEND_LATER,
+    ISOLATED_SEND_FAULT,
+} IsolatedSendResult;
+
+struct IsolatedQueue {
+    /* Fixed. */
+    IsolatedQueueConfig config;
+
+    /* The thread that holds the BQL, while nobody owns the queue. */
+    IsolatedLink *link;
+    AioContext *ctx;            /* not NULL: attached                        */
+    QEMUBH *again;              /* in @ctx: over budget, go on later         */
+    EventNotifier guest_kick;   /* borrowed fd: VirtQueue's host notifier    */
+    EventNotifier backend_call; /* borrowed fd: IsolatedLink's call          */
+
+    /* The owner. */
+    GuestQueue guest;
+    VirtQueueChain scratch;     /* what a pop fills                          */
+    IsolatedRequestList in_flight;  /* in guest order                        */
+    IsolatedRequest *next_unsent;   /* in @in_flight: all before it are sent */
+    IsolatedRequestList orphans;
+    IsolatedRequestList spare;
+    uint64_t next_seq;
+    bool guest_polled;          /* AioContext looks at the guest's ring      */
+    bool backend_polled;        /* ... and at the shadow ring                */
+
+    /* Written by the owner, read by any thread with qatomic_read(). */
+    IsolatedQueueState state;
+    IsolatedQueueFault fault;   /* stored after @why                         */
+    char *why;
+    IsolatedQueueStats stats;
+};
+
+/* Single writer: no locked instruction is needed to count. */
+static inline void isolated_count(Stat64 *counter, uint64_t n)
+{
+    stat64_set(counter, stat64_get(counter) + n);
+}
+
+static inline bool isolated_queue_broken(const IsolatedQueue *q)
+{
+    return q->state == ISOLATED_QUEUE_BROKEN;
+}
+
+/**
+ * isolated_queue_break() - latch the queue BROKEN
+ * @q: the first fault counts, later ones are silent
+ * @fault: whose
+ * @fmt: a sentence without a full stop
+ *
+ * Owner only.
+ */
+void G_GNUC_PRINTF(3, 4) isolated_queue_break(IsolatedQueue *q,
+                                              IsolatedQueueFault fault,
+                                              const char *fmt, ...);
+
+/** isolated_queue_set_state() - trace and store.  Owner or BQL holder. */
+void isolated_queue_set_state(IsolatedQueue *q, IsolatedQueueState state);
+
+/**
+ * isolated_queue_return() - one batch from the shadow ring to the guest
+ * @q: connected
+ *
+ * Called within rcu_read_lock(), by the owner.
+ *
+ * Returns: true if the budget ended before the ring was empty.
+ */
+bool isolated_queue_return(IsolatedQueue *q);
+
+/**
+ * isolated_request_get() - a request with what was popped into @q->scratch
+ * @q: the queue; recycles a spare request, allocates only if there is none
+ *
+ * Returns: the request, owned by the caller, in no list.
+ */
+IsolatedRequest *isolated_request_get(IsolatedQueue *q);
+
+/**
+ * isolated_request_recycle() - done with a request
+ * @q: the queue
+ * @req: in no list, without a span
+ */
+void isolated_request_recycle(IsolatedQueue *q, IsolatedRequest *req);
+
+/** isolated_request_free() - @req is in no list */
+void isolated_request_free(IsolatedRequest *req);
+
+/**
+ * isolated_request_send() - reserve, copy to the backend, add to the ring
+ * @q: connected
+ * @req: not sent, without a span
+ *
+ * Called within rcu_read_lock(), by the owner.  All or nothing.
+ */
+IsolatedSendResult isolated_request_send(IsolatedQueue *q,
+                                         IsolatedRequest *req);
+
+/**
+ * isolated_request_copy_to_guest() - copy back what the backend wrote
+ * @q: connected
+ * @req: taken from the ring
+ * @len: bytes, at most @req->chain.bytes_in
+ *
+ * Called within rcu_read_lock(), by the owner.
+ *
+ * Returns: false if the guest has no such RAM.
+ */
+bool isolated_request_copy_to_guest(IsolatedQueue *q,
+                                    const IsolatedRequest *req, uint64_t len);
+
+/**
+ * isolated_request_release() - give the span back
+ * @q: connected
+ * @req: not in the ring any more
+ */
+void isolated_request_release(IsolatedQueue *q, IsolatedRequest *req);
+
+#endif /* HW_VIRTIO_ISOLATED_QUEUE_INTERNAL_H */

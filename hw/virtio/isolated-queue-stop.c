@@ -1,0 +1,261 @@
+/*
+ * Isolated queue: everything around the data path.
+ *
+ * These functions run while nobody owns the queue, in the thread that holds
+ * the BQL.  The list of requests that are out makes QEMU the in-flight
+ * tracker: it serves stop and start, a guest's reset, and the loss of the
+ * backend alike.
+ *
+ * A request can be given back to the guest's ring ("un-popped") only if it is
+ * the newest that was popped: were a younger one completed already, moving
+ * the index back would run that one again.  @seq tells.  What cannot be
+ * un-popped is kept and sent again.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/rcu.h"
+#include "isolated-queue-internal.h"
+#include "trace.h"
+
+static const char *const state_names[] = {
+    [ISOLATED_QUEUE_IDLE] = "idle",
+    [ISOLATED_QUEUE_RUNNING] = "running",
+    [ISOLATED_QUEUE_STOPPING] = "stopping",
+    [ISOLATED_QUEUE_KEPT] = "kept",
+    [ISOLATED_QUEUE_BROKEN] = "broken",
+};
+QEMU_BUILD_BUG_ON(ARRAY_SIZE(state_names) != ISOLATED_QUEUE__MAX);
+
+const char *isolated_queue_state_name(IsolatedQueueState state)
+{
+    return state_names[state];
+}
+
+IsolatedQueueState isolated_queue_state(const IsolatedQueue *q)
+{
+    return qatomic_read(&q->state);
+}
+
+IsolatedQueueFault isolated_queue_fault(const IsolatedQueue *q,
+                                        const char **why)
+{
+    IsolatedQueueFault fault = qatomic_load_acquire(&q->fault);
+
+    if (fault != ISOLATED_QUEUE_FAULT_NONE) {
+        *why = q->why;
+    }
+    return fault;
+}
+
+const IsolatedQueueStats *isolated_queue_stats(const IsolatedQueue *q)
+{
+    return &q->stats;
+}
+
+IsolatedLink *isolated_queue_link(const IsolatedQueue *q)
+{
+    return q->link;
+}
+
+bool isolated_queue_attached(const IsolatedQueue *q)
+{
+    return q->ctx;
+}
+
+bool isolated_queue_in_main_loop(const IsolatedQueue *q)
+{
+    return q->guest.bql;
+}
+
+void isolated_queue_guest_fault(IsolatedQueue *q, const char *why)
+{
+    assert(!q->ctx);
+    isolated_queue_break(q, ISOLATED_QUEUE_FAULT_GUEST, "%s", why);
+}
+
+unsigned isolated_queue_in_flight(const IsolatedQueue *q)
+{
+    IsolatedRequest *req;
+    unsigned num = 0;
+
+    QTAILQ_FOREACH(req, &q->in_flight, next) {
+        num++;
+    }
+    return num;
+}
+
+IsolatedQueue *isolated_queue_new(const IsolatedQueueConfig *config)
+{
+    IsolatedQueue *q = g_new0(IsolatedQueue, 1);
+
+    q->config = *config;
+    q->guest.vdev = config->vdev;
+    q->guest.vq = config->vq;
+    q->scratch.capacity = VIRTQUEUE_MAX_SIZE;
+    q->scratch.bufs = g_new0(VirtQueueBuf, VIRTQUEUE_MAX_SIZE);
+    QTAILQ_INIT(&q->in_flight);
+    QTAILQ_INIT(&q->orphans);
+    QTAILQ_INIT(&q->spare);
+    return q;
+}
+
+static void request_list_free(IsolatedRequestList *list)
+{
+    IsolatedRequest *req, *following;
+
+    QTAILQ_FOREACH_SAFE(req, list, next, following) {
+        QTAILQ_REMOVE(list, req, next);
+        isolated_request_free(req);
+    }
+}
+
+void isolated_queue_free(IsolatedQueue *q)
+{
+    if (!q) {
+        return;
+    }
+    assert(!q->ctx && !q->link);
+    request_list_free(&q->in_flight);
+    request_list_free(&q->orphans);
+    request_list_free(&q->spare);
+    g_free(q->scratch.bufs);
+    g_free(q->why);
+    g_free(q);
+}
+
+void isolated_queue_connect(IsolatedQueue *q, IsolatedLink *link)
+{
+    assert(!q->ctx);
+    if (q->link != link) {
+        isolated_queue_disconnect(q);
+        q->link = link;
+    }
+}
+
+void isolated_queue_disconnect(IsolatedQueue *q)
+{
+    IsolatedRequest *req, *following;
+
+    assert(!q->ctx);
+    /* The spans and the ring die with the link: nothing to give back. */
+    QTAILQ_FOREACH(req, &q->in_flight, next) {
+        req->span_bytes = 0;
+        req->sent = false;
+    }
+    q->next_unsent = QTAILQ_FIRST(&q->in_flight);
+    QTAILQ_FOREACH_SAFE(req, &q->orphans, next, following) {
+        QTAILQ_REMOVE(&q->orphans, req, next);
+        req->span_bytes = 0;
+        isolated_request_recycle(q, req);
+    }
+    q->link = NULL;
+}
+
+void isolated_queue_unpark(IsolatedQueue *q)
+{
+    IsolatedRequest *req;
+
+    if (isolated_queue_broken(q)) {
+        return;
+    }
+    while ((req = QTAILQ_LAST(&q->in_flight)) && !req->sent &&
+           req->seq == q->next_seq - 1) {
+        guest_chain_unpop(&q->guest, &req->chain);
+        q->next_seq--;
+        if (q->next_unsent == req) {
+            q->next_unsent = NULL;
+        }
+        QTAILQ_REMOVE(&q->in_flight, req, next);
+        isolated_request_recycle(q, req);
+    }
+}
+
+unsigned isolated_queue_drain(IsolatedQueue *q)
+{
+    IsolatedRequest *req;
+    unsigned num = 0;
+
+    if (isolated_queue_broken(q) || !q->link) {
+        return 0;
+    }
+    q->guest.bql = true;
+    WITH_RCU_READ_LOCK_GUARD() {
+        while (isolated_queue_return(q)) {
+            /* Over budget: bounded, since nothing new is published. */
+        }
+    }
+    QTAILQ_FOREACH(req, &q->in_flight, next) {
+        num += req->sent && req->chain.num_out;
+    }
+    return isolated_queue_broken(q) ? 0 : num;
+}
+
+/* Undo what the backend has not fetched; false if it contradicts itself. */
+static bool isolated_queue_take_back(IsolatedQueue *q, uint16_t num)
+{
+    while (num--) {
+        IsolatedRequest *req = shadow_ring_take_back(q->link->ring);
+
+        if (!req) {
+            return false;
+        }
+        isolated_request_release(q, req);
+        if (req->orphan) {
+            QTAILQ_REMOVE(&q->orphans, req, next);
+            isolated_request_recycle(q, req);
+        } else {
+            q->next_unsent = req;
+        }
+    }
+    return true;
+}
+
+void isolated_queue_stopped(IsolatedQueue *q, uint32_t raw_base, bool alive)
+{
+    uint16_t num;
+
+    if (isolated_queue_broken(q)) {
+        return;
+    }
+    if (alive && q->link) {
+        /* Nothing that the backend completed before it answered is lost. */
+        isolated_queue_drain(q);
+        if (!isolated_queue_broken(q) &&
+            (!shadow_ring_unfetched(q->link->ring, raw_base, &num) ||
+             !isolated_queue_take_back(q, num))) {
+            isolated_queue_break(q, ISOLATED_QUEUE_FAULT_BACKEND, "%s",
+                                 shadow_ring_fault(q->link->ring));
+        }
+        if (isolated_queue_broken(q)) {
+            return;
+        }
+    }
+    isolated_queue_unpark(q);
+    isolated_queue_set_state(q, QTAILQ_EMPTY(&q->in_flight) ?
+                             ISOLATED_QUEUE_IDLE : ISOLATED_QUEUE_KEPT);
+    trace_isolated_queue_stopped(q->config.index,
+                                 isolated_queue_in_flight(q));
+}
+
+void isolated_queue_reset(IsolatedQueue *q)
+{
+    IsolatedRequest *req, *following;
+
+    assert(!q->ctx);
+    QTAILQ_FOREACH_SAFE(req, &q->in_flight, next, following) {
+        QTAILQ_REMOVE(&q->in_flight, req, next);
+        if (req->sent) {
+            req->orphan = true;
+            QTAILQ_INSERT_TAIL(&q->orphans, req, next);
+        } else {
+            isolated_request_recycle(q, req);
+        }
+    }
+    q->next_unsent = NULL;
+    q->next_seq = 0;
+    g_clear_pointer(&q->why, g_free);
+    q->fault = ISOLATED_QUEUE_FAULT_NONE;
+    isolated_queue_set_state(q, ISOLATED_QUEUE_IDLE);
+}

@@ -1,0 +1,256 @@
+/*
+ * Isolated queue: carries the requests of one virtqueue between the guest's
+ * ring and a shadow ring, and their data through a bounce region.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef HW_VIRTIO_ISOLATED_QUEUE_H
+#define HW_VIRTIO_ISOLATED_QUEUE_H
+
+#include "block/aio.h"
+#include "hw/virtio/virtio.h"
+#include "qemu/event_notifier.h"
+#include "qemu/stats64.h"
+#include "bounce.h"
+#include "shadow-ring.h"
+
+/**
+ * IsolatedQueueState - who may touch a queue
+ *
+ * IDLE     nobody owns it, no request is out.
+ *              isolated_queue_attach() -> RUNNING
+ * RUNNING  the owner context.  Nobody else touches anything but the counters.
+ *              isolated_queue_detach() -> STOPPING
+ * STOPPING the thread that holds the BQL: drains, settles.
+ *              isolated_queue_stopped() -> IDLE or KEPT
+ *              isolated_queue_attach() -> RUNNING (the VM was paused only)
+ * KEPT     nobody owns it; requests are out, or are to be sent again.
+ *              isolated_queue_attach() -> RUNNING
+ *              isolated_queue_reset() -> IDLE
+ * BROKEN   latched: guest or backend broke the rules.  Nothing is popped and
+ *          nothing is returned, whoever owns the queue, across stop and start.
+ *              isolated_queue_reset() -> IDLE
+ *
+ * The latch is set in the owner's context; every other step is taken with the
+ * BQL held, or by the owner on behalf of a thread that holds it and waits.
+ */
+typedef enum IsolatedQueueState {
+    ISOLATED_QUEUE_IDLE,
+    ISOLATED_QUEUE_RUNNING,
+    ISOLATED_QUEUE_STOPPING,
+    ISOLATED_QUEUE_KEPT,
+    ISOLATED_QUEUE_BROKEN,
+    ISOLATED_QUEUE__MAX
+} IsolatedQueueState;
+
+/** IsolatedQueueFault - whose fault it is that a queue is BROKEN */
+typedef enum IsolatedQueueFault {
+    ISOLATED_QUEUE_FAULT_NONE,
+    ISOLATED_QUEUE_FAULT_GUEST,
+    ISOLATED_QUEUE_FAULT_BACKEND,
+} IsolatedQueueFault;
+
+/**
+ * IsolatedQueueStats - counters since the queue was made
+ * @requests: completions returned to the guest
+ * @bytes_out: bytes copied to the backend
+ * @bytes_in: bytes copied to the guest
+ * @forward_runs: batches published
+ * @return_runs: batches pushed
+ * @kicks: eventfd writes to the backend
+ * @calls: eventfd reads from the backend
+ * @guest_kicks: eventfd reads from the guest
+ * @parked: times that a request had to wait for room
+ * @clamped: used lengths that were longer than the writable buffers
+ * @allocations: requests made or grown: none of it in steady state
+ *
+ * Written by the owner with qatomic_set(), readable from any thread.
+ */
+typedef struct IsolatedQueueStats {
+    Stat64 requests;
+    Stat64 bytes_out;
+    Stat64 bytes_in;
+    Stat64 forward_runs;
+    Stat64 return_runs;
+    Stat64 kicks;
+    Stat64 calls;
+    Stat64 guest_kicks;
+    Stat64 parked;
+    Stat64 clamped;
+    Stat64 allocations;
+} IsolatedQueueStats;
+
+/**
+ * IsolatedLink - what belongs to one queue on one connection
+ * @region: borrowed from the connection
+ * @ring: shadow ring, in @region
+ * @pool: this queue's share of @region
+ * @kick: ours -> backend
+ * @call: backend -> ours
+ *
+ * Owned by the connection; the queue borrows it from isolated_queue_connect()
+ * to isolated_queue_disconnect().
+ */
+typedef struct IsolatedLink {
+    BounceRegion *region;
+    ShadowRing *ring;
+    BouncePool *pool;
+    EventNotifier kick;
+    EventNotifier call;
+} IsolatedLink;
+
+/**
+ * IsolatedQueueConfig - what is fixed for the life of a queue
+ * @vdev: the device
+ * @vq: the guest's queue
+ * @index: its absolute index
+ * @scrub: zero the device-writable part of each span before the backend gets
+ *     it, so that no byte of an earlier request can reach the guest
+ * @all_writable: copy all device-writable bytes back whatever used.len says:
+ *     for device types whose backends report 0
+ * @faulted: bottom half of the main loop; scheduled once when the queue breaks
+ */
+typedef struct IsolatedQueueConfig {
+    VirtIODevice *vdev;
+    VirtQueue *vq;
+    unsigned index;
+    bool scrub;
+    bool all_writable;
+    QEMUBH *faulted;
+} IsolatedQueueConfig;
+
+typedef struct IsolatedQueue IsolatedQueue;
+
+/**
+ * isolated_queue_new() - an IDLE queue without a connection
+ * @config: copied; @vdev outlives the queue
+ */
+IsolatedQueue *isolated_queue_new(const IsolatedQueueConfig *config);
+
+/**
+ * isolated_queue_free() - forget the queue and what is out
+ * @q: not RUNNING, disconnected; may be NULL
+ */
+void isolated_queue_free(IsolatedQueue *q);
+
+/**
+ * isolated_queue_connect() - from now on requests go through @link
+ * @q: not RUNNING
+ * @link: borrowed
+ *
+ * With the link that the queue has already, nothing happens.  With another,
+ * requests that are out are sent again, in guest order, once the queue is
+ * attached.  BQL held.
+ */
+void isolated_queue_connect(IsolatedQueue *q, IsolatedLink *link);
+
+/**
+ * isolated_queue_disconnect() - the connection is gone
+ * @q: not RUNNING
+ *
+ * What is out is kept for the next link; orphans are dropped.  BQL held.
+ */
+void isolated_queue_disconnect(IsolatedQueue *q);
+
+/** isolated_queue_link() - the link the queue is connected to, or NULL */
+IsolatedLink *isolated_queue_link(const IsolatedQueue *q);
+
+/**
+ * isolated_queue_attach() - own the queue and start moving requests
+ * @q: connected, not RUNNING
+ * @ctx: the context of the calling thread
+ * @bql: whether @ctx's thread holds the BQL when it runs handlers
+ *
+ * Called in @ctx's home thread, with the BQL held by it or by a thread that
+ * waits for it.  Sends what is kept, kicks once whatever the backend's event
+ * index says, and looks at both rings.  A BROKEN queue is not attached.
+ */
+void isolated_queue_attach(IsolatedQueue *q, AioContext *ctx, bool bql);
+
+/**
+ * isolated_queue_detach() - stop moving requests
+ * @q: any; nothing happens if it is not attached
+ *
+ * Called in the home thread of the context it is attached to.  Afterwards no
+ * handler of it runs, and a pending kick of the guest is swallowed: attach
+ * looks at the ring anyway.
+ */
+void isolated_queue_detach(IsolatedQueue *q);
+
+/** isolated_queue_attached() - whether a context owns it.  BQL held. */
+bool isolated_queue_attached(const IsolatedQueue *q);
+
+/** isolated_queue_in_main_loop() - @q is attached: to the main loop? */
+bool isolated_queue_in_main_loop(const IsolatedQueue *q);
+
+/**
+ * isolated_queue_guest_fault() - break the queue on the guest's account
+ * @q: not RUNNING
+ * @why: a sentence without a full stop
+ *
+ * For what is found outside the data path.  BQL held.
+ */
+void isolated_queue_guest_fault(IsolatedQueue *q, const char *why);
+
+/**
+ * isolated_queue_unpark() - give back what was popped but never sent
+ * @q: STOPPING
+ *
+ * BQL held.
+ */
+void isolated_queue_unpark(IsolatedQueue *q);
+
+/**
+ * isolated_queue_drain() - return what the backend has completed by now
+ * @q: STOPPING
+ *
+ * Never waits.  BQL held.
+ *
+ * Returns: requests with device-readable bytes that are still out.  Requests
+ * without (receive buffers) can stay for ever and are not waited for.
+ */
+unsigned isolated_queue_drain(IsolatedQueue *q);
+
+/**
+ * isolated_queue_stopped() - the backend has answered GET_VRING_BASE
+ * @q: STOPPING
+ * @raw_base: its answer, unchecked; ignored if @alive is false
+ * @alive: false if it did not answer
+ *
+ * Takes back, newest first, what the backend never fetched, from the shadow
+ * ring and from the guest's ring; keeps the rest.  BQL held.
+ */
+void isolated_queue_stopped(IsolatedQueue *q, uint32_t raw_base, bool alive);
+
+/**
+ * isolated_queue_reset() - the guest has reset the device
+ * @q: not RUNNING
+ *
+ * What is out becomes an orphan: its completion frees the span and goes no
+ * further.  Clears the BROKEN latch.  Harmless when repeated.  BQL held.
+ */
+void isolated_queue_reset(IsolatedQueue *q);
+
+/** isolated_queue_state() - for control and tests; any thread */
+IsolatedQueueState isolated_queue_state(const IsolatedQueue *q);
+
+/** isolated_queue_state_name() - static string */
+const char *isolated_queue_state_name(IsolatedQueueState state);
+
+/**
+ * isolated_queue_fault() - who broke it
+ * @q: any
+ * @why: set unless NONE is returned: a sentence without a full stop, owned by
+ *     the queue
+ */
+IsolatedQueueFault isolated_queue_fault(const IsolatedQueue *q,
+                                        const char **why);
+
+/** isolated_queue_stats() - counters; any thread */
+const IsolatedQueueStats *isolated_queue_stats(const IsolatedQueue *q);
+
+/** isolated_queue_in_flight() - requests popped and not returned.  BQL held. */
+unsigned isolated_queue_in_flight(const IsolatedQueue *q);
+
+#endif /* HW_VIRTIO_ISOLATED_QUEUE_H */

@@ -1,0 +1,253 @@
+/*
+ * Isolated queue: one request's way through the bounce region.
+ *
+ * A request has one span.  Its buffers lie in it one by one, as the guest had
+ * them: no two are merged and none is split, because backends look at their
+ * boundaries.  The large ones come first, so that keeping the guest's
+ * alignment wastes nothing between them; an indirect table, if there is one,
+ * comes last.
+ *
+ * Requests are recycled.  Their arrays grow to the longest chain they ever
+ * held and stay so: in steady state nothing is allocated.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/units.h"
+#include "isolated-queue-internal.h"
+
+static unsigned request_num_bufs(const IsolatedRequest *req)
+{
+    return req->chain.num_out + req->chain.num_in;
+}
+
+static void request_grow(IsolatedQueue *q, IsolatedRequest *req, unsigned num)
+{
+    unsigned capacity = pow2ceil(num);
+
+    req->chain.bufs = g_renew(VirtQueueBuf, req->chain.bufs, capacity);
+    req->bufs = g_renew(ShadowRingBuf, req->bufs, capacity);
+    req->chain.capacity = capacity;
+    isolated_count(&q->stats.allocations, 1);
+}
+
+IsolatedRequest *isolated_request_get(IsolatedQueue *q)
+{
+    IsolatedRequest *req = QTAILQ_FIRST(&q->spare);
+    const VirtQueueChain *popped = &q->scratch;
+    unsigned num = popped->num_out + popped->num_in;
+    uint16_t capacity;
+    VirtQueueBuf *bufs;
+
+    if (req) {
+        QTAILQ_REMOVE(&q->spare, req, next);
+    } else {
+        req = g_new0(IsolatedRequest, 1);
+        isolated_count(&q->stats.allocations, 1);
+    }
+    if (req->chain.capacity < num) {
+        request_grow(q, req, num);
+    }
+    capacity = req->chain.capacity;
+    bufs = req->chain.bufs;
+    req->chain = *popped;
+    req->chain.capacity = capacity;
+    req->chain.bufs = bufs;
+    memcpy(bufs, popped->bufs, num * sizeof(*bufs));
+    return req;
+}
+
+void isolated_request_recycle(IsolatedQueue *q, IsolatedRequest *req)
+{
+    assert(!req->span_bytes);
+    req->sent = false;
+    req->orphan = false;
+    /* Used last, so used first: its arrays are in the cache. */
+    QTAILQ_INSERT_HEAD(&q->spare, req, next);
+}
+
+void isolated_request_free(IsolatedRequest *req)
+{
+    g_free(req->chain.bufs);
+    g_free(req->bufs);
+    g_free(req);
+}
+
+/* Place the buffers that are @large, or those that are not. */
+static void request_place(IsolatedRequest *req, BounceLayout *layout,
+                          bool large)
+{
+    for (unsigned i = 0; i < request_num_bufs(req); i++) {
+        const VirtQueueBuf *buf = &req->chain.bufs[i];
+
+        if ((buf->len >= BOUNCE_KEEP_ALIGN_MIN) == large) {
+            req->bufs[i].addr = bounce_layout_place(layout, buf->addr,
+                                                    buf->len);
+            req->bufs[i].len = buf->len;
+        }
+    }
+}
+
+/*
+ * Whether the request needs an indirect table to go now.  A direct chain costs
+ * the backend no extra access, so a table is used for want of slots only.
+ */
+static bool request_needs_table(const IsolatedQueue *q, unsigned num)
+{
+    return num > shadow_ring_room(q->link->ring) && num > 1 &&
+           shadow_ring_indirect(q->link->ring);
+}
+
+/* Say why, if there is a reason why the request can never be sent. */
+static bool request_is_hopeless(IsolatedQueue *q, const IsolatedRequest *req,
+                                const BounceLayout *layout)
+{
+    unsigned size = shadow_ring_size(q->link->ring);
+    unsigned num = request_num_bufs(req);
+    uint64_t share = bounce_pool_size(q->link->pool);
+
+    if (num > size && !shadow_ring_indirect(q->link->ring)) {
+        isolated_queue_break(q, ISOLATED_QUEUE_FAULT_GUEST,
+                             "a request of %u descriptors is longer than the "
+                             "backend's ring of %u, and the backend takes no "
+                             "indirect descriptors", num, size);
+        return true;
+    }
+    if (layout->bytes > share) {
+        isolated_queue_break(q, ISOLATED_QUEUE_FAULT_GUEST,
+                             "a request needs %" PRIu64 " bytes of bounce "
+                             "space, this queue has %" PRIu64 "; raise "
+                             "memory-isolation-size", layout->bytes, share);
+        return true;
+    }
+    return false;
+}
+
+static bool request_reserve(IsolatedQueue *q, IsolatedRequest *req,
+                            const BounceLayout *layout, bool *fresh)
+{
+    uint64_t base = q->link->region->guest_base;
+
+    if (!bounce_pool_take(q->link->pool, layout->bytes, layout->align,
+                          &req->span, fresh)) {
+        return false;
+    }
+    req->span_bytes = layout->bytes;
+    for (unsigned i = 0; i < request_num_bufs(req); i++) {
+        req->bufs[i].addr += base + req->span;
+    }
+    return true;
+}
+
+static void *request_host(const IsolatedQueue *q, const IsolatedRequest *req,
+                          unsigned i)
+{
+    const BounceRegion *region = q->link->region;
+
+    return region->host + (req->bufs[i].addr - region->guest_base);
+}
+
+/*
+ * Device-readable bytes are copied; device-writable ones are cleared, so that
+ * a backend which says that it wrote more than it did cannot hand the guest
+ * what an earlier request left there (compare CVE-2022-0854).
+ */
+static bool request_copy_to_backend(IsolatedQueue *q, IsolatedRequest *req,
+                                    bool fresh)
+{
+    unsigned i;
+
+    for (i = 0; i < req->chain.num_out; i++) {
+        if (!guest_chain_read(&q->guest, &req->chain.bufs[i],
+                              request_host(q, req, i))) {
+            return false;
+        }
+    }
+    if (q->config.scrub && !fresh) {
+        for (; i < request_num_bufs(req); i++) {
+            memset(request_host(q, req, i), 0, req->bufs[i].len);
+        }
+    }
+    isolated_count(&q->stats.bytes_out, req->chain.bytes_out);
+    return true;
+}
+
+static void request_add(IsolatedQueue *q, IsolatedRequest *req,
+                        bool table, uint64_t table_offset)
+{
+    const BounceRegion *region = q->link->region;
+    ShadowRingChain chain = {
+        .bufs = req->bufs,
+        .num_out = req->chain.num_out,
+        .num_in = req->chain.num_in,
+    };
+
+    if (table) {
+        chain.table = region->host + req->span + table_offset;
+        chain.table_addr = region->guest_base + req->span + table_offset;
+    }
+    shadow_ring_add(q->link->ring, &chain, req);
+    req->sent = true;
+}
+
+IsolatedSendResult isolated_request_send(IsolatedQueue *q,
+                                         IsolatedRequest *req)
+{
+    unsigned num = request_num_bufs(req);
+    bool table = request_needs_table(q, num);
+    uint64_t table_offset = 0;
+    BounceLayout layout;
+    bool fresh;
+
+    assert(!req->sent && !req->span_bytes);
+    bounce_layout_init(&layout);
+    request_place(req, &layout, true);
+    request_place(req, &layout, false);
+    if (table) {
+        table_offset = bounce_layout_place(&layout, SHADOW_RING_DESC_BYTES,
+                                           num * SHADOW_RING_DESC_BYTES);
+    }
+    if (request_is_hopeless(q, req, &layout)) {
+        return ISOLATED_SEND_FAULT;
+    }
+    if (shadow_ring_room(q->link->ring) < (table ? 1 : num) ||
+        !request_reserve(q, req, &layout, &fresh)) {
+        return ISOLATED_SEND_LATER;
+    }
+    if (!request_copy_to_backend(q, req, fresh)) {
+        isolated_request_release(q, req);
+        isolated_queue_break(q, ISOLATED_QUEUE_FAULT_GUEST,
+                             "a device-readable buffer is not in RAM");
+        return ISOLATED_SEND_FAULT;
+    }
+    request_add(q, req, table, table_offset);
+    return ISOLATED_SEND_OK;
+}
+
+bool isolated_request_copy_to_guest(IsolatedQueue *q,
+                                    const IsolatedRequest *req, uint64_t len)
+{
+    unsigned i = req->chain.num_out;
+
+    assert(len <= req->chain.bytes_in);
+    isolated_count(&q->stats.bytes_in, len);
+    while (len) {
+        uint32_t part = MIN(len, req->bufs[i].len);
+
+        if (!guest_chain_write(&q->guest, &req->chain.bufs[i],
+                               request_host(q, req, i), part)) {
+            return false;
+        }
+        len -= part;
+        i++;
+    }
+    return true;
+}
+
+void isolated_request_release(IsolatedQueue *q, IsolatedRequest *req)
+{
+    bounce_pool_give(q->link->pool, req->span, req->span_bytes);
+    req->span_bytes = 0;
+    req->sent = false;
+}

@@ -1,0 +1,115 @@
+/*
+ * vhost-user memory isolation: feature bits.  Pure functions.
+ *
+ * The two rings of an isolated queue are negotiated apart: the guest's with
+ * QEMU, the shadow ring with the backend.  Only what concerns the payload
+ * goes from end to end: the device type's bits, VERSION_1 and ANY_LAYOUT.
+ *
+ * What the guest sees of the rest depends on the device's properties alone,
+ * never on the backend that happens to be connected, or a VM could not move
+ * between two backends.  Devices leave a bit out if the backend's features
+ * lack it; so the bits that QEMU implements for the guest are added here, and
+ * the properties decide.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/units.h"
+#include "standard-headers/linux/virtio_config.h"
+#include "standard-headers/linux/virtio_ids.h"
+#include "standard-headers/linux/virtio_ring.h"
+#include "vhost-user-isolation-internal.h"
+
+/* Bits for transport and ring (virtio 1.2, 2.2); all others are the device's. */
+#define RING_BITS MAKE_64BIT_MASK(24, 26)
+
+/* Of those, the ones that tell how a payload is laid out. */
+#define PAYLOAD_BITS (BIT_ULL(VIRTIO_F_VERSION_1) | BIT_ULL(VIRTIO_F_ANY_LAYOUT))
+
+/* vhost-user's own, in the range: never the guest's, always the socket's. */
+#define SOCKET_BITS BIT_ULL(VHOST_USER_F_PROTOCOL_FEATURES)
+
+/*
+ * What QEMU implements for the guest.  Not: IN_ORDER, RING_RESET,
+ * NOTIFICATION_DATA, NOTIF_CONFIG_DATA, SR_IOV, ADMIN_VQ.
+ */
+#define GUEST_RING_BITS (BIT_ULL(VIRTIO_F_NOTIFY_ON_EMPTY) |  \
+                         BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC) | \
+                         BIT_ULL(VIRTIO_RING_F_EVENT_IDX) |     \
+                         BIT_ULL(VIRTIO_F_ACCESS_PLATFORM) |    \
+                         BIT_ULL(VIRTIO_F_RING_PACKED) |        \
+                         BIT_ULL(VIRTIO_F_ORDER_PLATFORM))
+
+/* What a shadow ring can use if the backend offers it. */
+#define SHADOW_RING_BITS (BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC) | \
+                          BIT_ULL(VIRTIO_RING_F_EVENT_IDX))
+
+/*
+ * An allow-list, since a deny-list lets through what nobody has thought of.
+ * Left out: everything that hands out memory or descriptors, and what QEMU
+ * does itself now (dirty log, in-flight tracking, postcopy).
+ */
+#define PROTOCOL_BITS (BIT_ULL(VHOST_USER_PROTOCOL_F_MQ) |             \
+                       BIT_ULL(VHOST_USER_PROTOCOL_F_RARP) |           \
+                       BIT_ULL(VHOST_USER_PROTOCOL_F_REPLY_ACK) |      \
+                       BIT_ULL(VHOST_USER_PROTOCOL_F_NET_MTU) |        \
+                       BIT_ULL(VHOST_USER_PROTOCOL_F_BACKEND_REQ) |    \
+                       BIT_ULL(VHOST_USER_PROTOCOL_F_CRYPTO_SESSION) | \
+                       BIT_ULL(VHOST_USER_PROTOCOL_F_CONFIG) |         \
+                       BIT_ULL(VHOST_USER_PROTOCOL_F_RESET_DEVICE) |   \
+                       BIT_ULL(VHOST_USER_PROTOCOL_F_STATUS) |         \
+                       BIT_ULL(VHOST_USER_PROTOCOL_F_DEVICE_STATE))
+
+uint64_t isolation_guest_features(uint64_t offered)
+{
+    return (offered & (~RING_BITS | PAYLOAD_BITS | SOCKET_BITS)) |
+           GUEST_RING_BITS;
+}
+
+/*
+ * No field of these depends on VERSION_1, so a legacy guest need not know that
+ * its backend was told otherwise.  Backends built on libvhost-user refuse to
+ * go without.
+ */
+static bool payload_ignores_version(uint16_t device_id)
+{
+    return device_id == VIRTIO_ID_BLOCK || device_id == VIRTIO_ID_SCSI;
+}
+
+uint64_t isolation_backend_features(uint16_t device_id, uint64_t acked,
+                                    uint64_t offered)
+{
+    uint64_t features = acked & (~RING_BITS | PAYLOAD_BITS);
+
+    features |= offered & SHADOW_RING_BITS;
+    if (payload_ignores_version(device_id)) {
+        features |= offered & BIT_ULL(VIRTIO_F_VERSION_1);
+    }
+    return features;
+}
+
+uint64_t vhost_user_isolation_protocol_features(const VhostUserState *user,
+                                                uint64_t features)
+{
+    return user->isolation ? features & PROTOCOL_BITS : features;
+}
+
+const char *isolation_refused(uint16_t device_id)
+{
+    switch (device_id) {
+    case VIRTIO_ID_BALLOON:
+    case VIRTIO_ID_MEMORY_BALLOON:
+    case VIRTIO_ID_IOMMU:
+    case VIRTIO_ID_MEM:
+    case VIRTIO_ID_PMEM:
+        return "the backend of this device type manages guest memory";
+    case VIRTIO_ID_GPU:
+    case VIRTIO_ID_VIDEO_ENCODER:
+    case VIRTIO_ID_VIDEO_DECODER:
+    case VIRTIO_ID_DMABUF:
+        return "the requests of this device type contain guest addresses";
+    default:
+        return NULL;
+    }
+}

@@ -1,0 +1,420 @@
+/*
+ * vhost-user memory isolation: the guest's side of a device.
+ *
+ * Who owns the queues.  Without an IOThread it is the main loop, and there
+ * holding the BQL is ownership: taking and giving is a plain call from any
+ * thread that holds it.  With an IOThread ownership moves by one bottom half
+ * for all queues, while the thread that holds the BQL waits.  The IOThread
+ * never needs the BQL, so that cannot deadlock; a nested event loop instead
+ * would run handlers that free the device under its own stop.
+ *
+ * Requests move only while the device is started and the VM runs.  Both are
+ * asked for here, since a backend that reconnects while the VM is paused
+ * starts the device, and then nothing starts it when the VM goes on.
+ *
+ * Memory that changes (a BAR that moves, RAM that is plugged, bus mastering
+ * that goes away) pauses the data path: between begin and commit of the memory
+ * listener nobody looks at the guest, and afterwards it is asked again where
+ * the rings lie.  So the data path never meets a ring that is not RAM.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/error-report.h"
+#include "qemu/main-loop.h"
+#include "qemu/memfd.h"
+#include "qemu/thread.h"
+#include "qemu/units.h"
+#include "qapi/error.h"
+#include "hw/virtio/virtio-bus.h"
+#include "system/runstate.h"
+#include "vhost-user-isolation-internal.h"
+#include "virtio-chain.h"
+#include "trace.h"
+
+/* While a stop waits for the backend: first nap and longest, microseconds. */
+#define NAP_MIN_US 20
+#define NAP_MAX_US 1000
+
+typedef struct Move {
+    VirtIOIsolation *guest;
+    QemuEvent done;
+} Move;
+
+static AioContext *guest_home(const VirtIOIsolation *guest)
+{
+    return guest->iothread ? iothread_get_aio_context(guest->iothread)
+                           : iohandler_get_aio_context();
+}
+
+/* A ring behind an IOMMU is read with the BQL held, whatever iothread= says. */
+static bool queue_runs_in_main_loop(VirtIOIsolation *guest, unsigned n)
+{
+    VirtQueue *vq = virtio_get_queue(guest->vdev, n);
+
+    return !guest->iothread || virtqueue_rings(vq) != VIRTQUEUE_RINGS_DIRECT;
+}
+
+static bool queue_is_runnable(VirtIOIsolation *guest, unsigned n)
+{
+    VirtQueue *vq = virtio_get_queue(guest->vdev, n);
+
+    return test_bit(n, guest->started) &&
+           !isolated_queue_attached(guest->queues[n]) &&
+           virtqueue_rings(vq) != VIRTQUEUE_RINGS_UNUSABLE;
+}
+
+/* In the IOThread, for a thread that holds the BQL and waits. */
+static void attach_in_iothread(void *opaque)
+{
+    Move *move = opaque;
+    VirtIOIsolation *guest = move->guest;
+
+    for (unsigned n = 0; n < guest->num_queues; n++) {
+        if (queue_is_runnable(guest, n) &&
+            !queue_runs_in_main_loop(guest, n)) {
+            isolated_queue_attach(guest->queues[n], guest_home(guest), false);
+        }
+    }
+    qemu_event_set(&move->done);
+}
+
+static void detach_in_iothread(void *opaque)
+{
+    Move *move = opaque;
+    VirtIOIsolation *guest = move->guest;
+
+    for (unsigned n = 0; n < guest->num_queues; n++) {
+        isolated_queue_detach(guest->queues[n]);
+    }
+    qemu_event_set(&move->done);
+}
+
+static void move_in_iothread(VirtIOIsolation *guest, QEMUBHFunc *fn)
+{
+    Move move = { .guest = guest };
+
+    qemu_event_init(&move.done, false);
+    aio_bh_schedule_oneshot(guest_home(guest), fn, &move);
+    qemu_event_wait(&move.done);
+    qemu_event_destroy(&move.done);
+}
+
+void isolation_guest_run(VirtIOIsolation *guest)
+{
+    bool elsewhere = false;
+
+    assert(bql_locked());
+    if (!runstate_is_running() || guest->suspended) {
+        return;
+    }
+    for (unsigned n = 0; n < guest->num_queues; n++) {
+        if (!queue_is_runnable(guest, n)) {
+            continue;
+        }
+        if (queue_runs_in_main_loop(guest, n)) {
+            isolated_queue_attach(guest->queues[n],
+                                  iohandler_get_aio_context(), true);
+        } else {
+            elsewhere = true;
+        }
+    }
+    if (elsewhere) {
+        move_in_iothread(guest, attach_in_iothread);
+    }
+}
+
+void isolation_guest_pause(VirtIOIsolation *guest)
+{
+    bool elsewhere = false;
+
+    assert(bql_locked());
+    for (unsigned n = 0; n < guest->num_queues; n++) {
+        IsolatedQueue *q = guest->queues[n];
+
+        if (isolated_queue_attached(q)) {
+            if (isolated_queue_in_main_loop(q)) {
+                isolated_queue_detach(q);
+            } else {
+                elsewhere = true;
+            }
+        }
+    }
+    if (elsewhere) {
+        move_in_iothread(guest, detach_in_iothread);
+    }
+}
+
+static void guest_memory_begin(MemoryListener *listener)
+{
+    VirtIOIsolation *guest = container_of(listener, VirtIOIsolation, memory);
+
+    guest->suspended = true;
+    isolation_guest_pause(guest);
+}
+
+static void guest_memory_commit(MemoryListener *listener)
+{
+    VirtIOIsolation *guest = container_of(listener, VirtIOIsolation, memory);
+
+    guest->suspended = false;
+    isolation_guest_run(guest);
+}
+
+static void guest_vm_state(void *opaque, bool running, RunState state)
+{
+    VirtIOIsolation *guest = opaque;
+
+    if (running) {
+        isolation_guest_run(guest);
+    } else {
+        isolation_guest_pause(guest);
+    }
+}
+
+/* The address space is known only after the device is plugged into its bus. */
+static void guest_watch_memory(VirtIOIsolation *guest)
+{
+    if (guest->memory_watched) {
+        return;
+    }
+    guest->memory = (MemoryListener) {
+        .name = "vhost-user-isolation",
+        .begin = guest_memory_begin,
+        .commit = guest_memory_commit,
+        /* Behind virtio's own, which looks up the rings anew. */
+        .priority = MEMORY_LISTENER_PRIORITY_DEV_BACKEND,
+    };
+    memory_listener_register(&guest->memory, guest->vdev->dma_as);
+    guest->memory_watched = true;
+}
+
+void isolation_guest_start(VirtIOIsolation *guest, unsigned n,
+                           IsolatedLink *link)
+{
+    IsolatedQueue *q = guest->queues[n];
+    VirtQueue *vq = virtio_get_queue(guest->vdev, n);
+
+    guest_watch_memory(guest);
+    isolated_queue_connect(q, link);
+    set_bit(n, guest->started);
+    if (virtqueue_rings(vq) == VIRTQUEUE_RINGS_UNUSABLE) {
+        isolated_queue_guest_fault(q, "a ring is not in RAM");
+    }
+}
+
+void isolation_guest_drain(VirtIOIsolation *guest, uint32_t ms)
+{
+    int64_t deadline = qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + ms;
+    unsigned nap = NAP_MIN_US;
+    unsigned out;
+
+    for (;;) {
+        out = 0;
+        for (unsigned n = 0; n < guest->num_queues; n++) {
+            VirtQueue *vq = virtio_get_queue(guest->vdev, n);
+
+            /* Bus mastering may be off: then nothing can be returned. */
+            if (test_bit(n, guest->started) &&
+                virtqueue_rings(vq) != VIRTQUEUE_RINGS_UNUSABLE) {
+                out += isolated_queue_drain(guest->queues[n]);
+            }
+        }
+        if (!out || qemu_clock_get_ms(QEMU_CLOCK_REALTIME) >= deadline ||
+            !qemu_chr_fe_backend_open(guest->user->chr)) {
+            break;
+        }
+        g_usleep(nap);
+        nap = MIN(nap * 2, NAP_MAX_US);
+    }
+    trace_vhost_user_isolation_drained(guest->vdev->name, out);
+}
+
+unsigned isolation_guest_out(VirtIOIsolation *guest)
+{
+    unsigned out = 0;
+
+    for (unsigned n = 0; n < guest->num_queues; n++) {
+        IsolatedLink *link = isolated_queue_link(guest->queues[n]);
+
+        out += link ? shadow_ring_in_flight(link->ring) : 0;
+    }
+    return out;
+}
+
+/*
+ * The backend broke a queue.  The others go on, so not virtio_error(), which
+ * would swallow their completions too; the driver is told to reset.
+ */
+static void report_backend_fault(VirtIODevice *vdev, unsigned n,
+                                 const char *why)
+{
+    error_report("%s: memory-isolation: the backend broke queue %u: %s; the "
+                 "queue is stopped until the guest resets the device",
+                 vdev->name, n, why);
+    if (virtio_vdev_has_feature(vdev, VIRTIO_F_VERSION_1)) {
+        vdev->status |= VIRTIO_CONFIG_S_NEEDS_RESET;
+        virtio_notify_config(vdev);
+    }
+}
+
+static void guest_faulted(void *opaque)
+{
+    VirtIOIsolation *guest = opaque;
+    const char *why;
+
+    for (unsigned n = 0; n < guest->num_queues; n++) {
+        IsolatedQueueFault fault = isolated_queue_fault(guest->queues[n],
+                                                        &why);
+
+        if (fault == ISOLATED_QUEUE_FAULT_NONE ||
+            test_and_set_bit(n, guest->reported)) {
+            continue;
+        }
+        if (fault == ISOLATED_QUEUE_FAULT_GUEST) {
+            virtio_error(guest->vdev, "%s: memory-isolation: queue %u: %s",
+                         guest->vdev->name, n, why);
+        } else {
+            report_backend_fault(guest->vdev, n, why);
+        }
+    }
+}
+
+bool vhost_user_isolation_uses_ring(VirtIODevice *vdev, int n)
+{
+    VirtIOIsolation *guest = vdev->isolation;
+
+    if (!guest) {
+        return false;
+    }
+    return n < 0 ? !bitmap_empty(guest->started, VIRTIO_QUEUE_MAX)
+                 : test_bit(n, guest->started);
+}
+
+void vhost_user_isolation_reset(VirtIODevice *vdev)
+{
+    VirtIOIsolation *guest = vdev->isolation;
+    bool disconnect = false;
+    const char *why;
+
+    if (!guest) {
+        return;
+    }
+    /* The device is still started if its socket has just been closed. */
+    isolation_guest_pause(guest);
+    bitmap_zero(guest->started, VIRTIO_QUEUE_MAX);
+    bitmap_zero(guest->reported, VIRTIO_QUEUE_MAX);
+    for (unsigned n = 0; n < guest->num_queues; n++) {
+        disconnect |= isolated_queue_fault(guest->queues[n], &why) ==
+                      ISOLATED_QUEUE_FAULT_BACKEND;
+        isolated_queue_reset(guest->queues[n]);
+    }
+    if (disconnect) {
+        /* A ring that its backend broke cannot be mended, only replaced. */
+        qemu_chr_fe_disconnect(guest->user->chr);
+    }
+}
+
+static bool guest_check(VhostUserState *user, VirtIODevice *vdev,
+                        unsigned num_queues, Error **errp)
+{
+    const VhostUserIsolationConfig *config = &user->isolation_config;
+    const char *why = isolation_refused(vdev->device_id);
+
+    if (why) {
+        error_setg(errp, "memory-isolation=on is not possible for %s: %s",
+                   vdev->name, why);
+        return false;
+    }
+    if (!qemu_memfd_check(MFD_ALLOW_SEALING)) {
+        error_setg(errp, "memory-isolation=on needs a host with sealable "
+                   "memfds, or the backend could shrink the shared memory "
+                   "under QEMU");
+        return false;
+    }
+    return isolation_check_size(config, num_queues, errp);
+}
+
+static VirtIOIsolation *guest_new(VhostUserState *user, VirtIODevice *vdev,
+                                  unsigned num_queues)
+{
+    const VhostUserIsolationConfig *config = &user->isolation_config;
+    VirtIOIsolation *guest = g_new0(VirtIOIsolation, 1);
+
+    guest->vdev = vdev;
+    guest->user = user;
+    guest->iothread = config->iothread;
+    if (guest->iothread) {
+        object_ref(OBJECT(guest->iothread));
+    }
+    guest->num_queues = num_queues;
+    guest->queues = g_new0(IsolatedQueue *, num_queues);
+    guest->faulted = qemu_bh_new(guest_faulted, guest);
+    for (unsigned n = 0; n < num_queues; n++) {
+        guest->queues[n] = isolated_queue_new(&(IsolatedQueueConfig) {
+            .vdev = vdev,
+            .vq = virtio_get_queue(vdev, n),
+            .index = n,
+            .scrub = config->scrub,
+            .faulted = guest->faulted,
+        });
+    }
+    guest->vm_state = qemu_add_vm_change_state_handler(guest_vm_state, guest);
+    return guest;
+}
+
+bool vhost_user_isolation_realize(VhostUserState *user, VirtIODevice *vdev,
+                                  Error **errp)
+{
+    const VhostUserIsolationConfig *config = &user->isolation_config;
+    unsigned num_queues = 0;
+
+    if (!config->enabled) {
+        if (config->iothread || config->size) {
+            error_setg(errp, "%s has no effect without memory-isolation=on",
+                       config->iothread ? "iothread" :
+                       "memory-isolation-size");
+            return false;
+        }
+        return true;
+    }
+    while (num_queues < VIRTIO_QUEUE_MAX &&
+           virtio_queue_get_num(vdev, num_queues)) {
+        num_queues++;
+    }
+    if (!guest_check(user, vdev, num_queues, errp)) {
+        return false;
+    }
+    user->isolation = g_new0(VhostUserIsolation, 1);
+    user->isolation->guest = guest_new(user, vdev, num_queues);
+    vdev->isolation = user->isolation->guest;
+    isolation_add_stats(vdev->isolation);
+    return true;
+}
+
+void vhost_user_isolation_unrealize(VirtIODevice *vdev)
+{
+    VirtIOIsolation *guest = vdev->isolation;
+
+    if (!guest) {
+        return;
+    }
+    isolation_connection_drop(guest->user->isolation);
+    g_clear_pointer(&guest->user->isolation, g_free);
+    if (guest->memory_watched) {
+        memory_listener_unregister(&guest->memory);
+    }
+    qemu_del_vm_change_state_handler(guest->vm_state);
+    object_property_del(OBJECT(vdev), "memory-isolation-stats");
+    for (unsigned n = 0; n < guest->num_queues; n++) {
+        isolated_queue_free(guest->queues[n]);
+    }
+    qemu_bh_delete(guest->faulted);
+    if (guest->iothread) {
+        object_unref(OBJECT(guest->iothread));
+    }
+    g_free(guest->queues);
+    g_free(guest);
+    vdev->isolation = NULL;
+}

@@ -1,0 +1,357 @@
+/*
+ * vhost-user memory isolation: the operations between vhost and vhost-user.
+ *
+ * An isolated vhost_dev has a table of its own: vhost-user's, with some
+ * entries replaced.  What is not replaced goes straight through.  Replaced is
+ * everything that would tell the backend about guest memory, rings, and the
+ * guest's notifiers, or that QEMU does itself now.
+ *
+ * Guest RAM cannot be sent, because it is in no table: SET_MEM_TABLE has the
+ * region of this connection and nothing else.
+ *
+ * Start:  features, table, then for each queue NUM, BASE, ADDR, KICK, CALL
+ *         with the shadow ring's values; dev_start(true) comes last and hands
+ *         the queues to their owners.
+ * Stop:   dev_start(false) comes first: owners gone, requests drained while
+ *         the backend still runs.  GET_VRING_BASE settles what is left.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/error-report.h"
+#include "qemu/units.h"
+#include "qapi/error.h"
+#include "hw/virtio/vhost-backend.h"
+#include "standard-headers/linux/vhost_types.h"
+#include "vhost-user-isolation-internal.h"
+#include "trace.h"
+
+/* Made from user_ops when the first isolated device connects, then constant. */
+static VhostOps isolated_ops;
+
+static VhostUserIsolation *isolation_of(struct vhost_dev *dev)
+{
+    return vhost_user_get_state(dev)->isolation;
+}
+
+bool vhost_user_isolated(const struct vhost_dev *dev)
+{
+    return dev->vhost_ops == &isolated_ops;
+}
+
+/* The queues of one vhost_dev are a part of the device's. */
+static bool dev_has_queue(const struct vhost_dev *dev, unsigned n)
+{
+    return n >= dev->vq_index && n < dev->vq_index + dev->nvqs;
+}
+
+static int op_backend_cleanup(struct vhost_dev *dev)
+{
+    VhostUserIsolation *iso = isolation_of(dev);
+
+    if (--iso->num_devs == 0) {
+        isolation_connection_drop(iso);
+    }
+    return user_ops.vhost_backend_cleanup(dev);
+}
+
+/* The backend's slots hold one region, whatever memory the guest has. */
+static int op_memslots_limit(struct vhost_dev *dev)
+{
+    return INT_MAX;
+}
+
+static bool op_no_private_memslots(struct vhost_dev *dev)
+{
+    return false;
+}
+
+static bool op_requires_shm_log(struct vhost_dev *dev)
+{
+    return false;
+}
+
+static int op_set_log_base(struct vhost_dev *dev, uint64_t base,
+                           struct vhost_log *log)
+{
+    return 0;
+}
+
+static int op_get_features(struct vhost_dev *dev, uint64_t *features)
+{
+    VhostUserIsolation *iso = isolation_of(dev);
+    int ret = user_ops.vhost_get_features(dev, &iso->offered);
+
+    if (ret < 0) {
+        return ret;
+    }
+    *features = isolation_guest_features(iso->offered);
+    return 0;
+}
+
+static int op_set_features(struct vhost_dev *dev, uint64_t features)
+{
+    VhostUserIsolation *iso = isolation_of(dev);
+    uint16_t device_id = iso->guest->vdev->device_id;
+
+    features = isolation_backend_features(device_id, features, iso->offered);
+    trace_vhost_user_isolation_features(iso->guest->vdev->name, iso->offered,
+                                        features);
+    return user_ops.vhost_set_features(dev, features);
+}
+
+static int op_set_mem_table(struct vhost_dev *dev, struct vhost_memory *mem)
+{
+    VhostUserIsolation *iso = isolation_of(dev);
+    Error *err = NULL;
+    int ret;
+
+    if (iso->table_sent) {
+        return 0;
+    }
+    if (!isolation_region_get(iso, &err)) {
+        error_report_err(err);
+        return -ENOMEM;
+    }
+    ret = vhost_user_set_mem_region(dev, iso->region->fd, iso->region->size,
+                                    iso->region->guest_base,
+                                    iso->region->user_base);
+    iso->table_sent = ret >= 0;
+    return ret;
+}
+
+static int op_set_vring_endian(struct vhost_dev *dev,
+                               struct vhost_vring_state *ring)
+{
+    error_report("memory-isolation: a legacy guest of foreign byte order is "
+                 "not supported");
+    return -ENOTSUP;
+}
+
+static int op_set_vring_num(struct vhost_dev *dev,
+                            struct vhost_vring_state *ring)
+{
+    VhostUserIsolation *iso = isolation_of(dev);
+    Error *err = NULL;
+    IsolatedLink *link = isolation_link_get(iso, ring->index, &err);
+    struct vhost_vring_state state = { .index = ring->index };
+
+    if (!link) {
+        error_report_err(err);
+        return -ENOMEM;
+    }
+    set_bit(ring->index, iso->prepared);
+    state.num = shadow_ring_size(link->ring);
+    return user_ops.vhost_set_vring_num(dev, &state);
+}
+
+static int op_set_vring_base(struct vhost_dev *dev,
+                             struct vhost_vring_state *ring)
+{
+    IsolatedLink *link = isolation_of(dev)->links[ring->index];
+    struct vhost_vring_state state = {
+        .index = ring->index,
+        .num = shadow_ring_base(link->ring),
+    };
+
+    return user_ops.vhost_set_vring_base(dev, &state);
+}
+
+static int op_set_vring_addr(struct vhost_dev *dev,
+                             struct vhost_vring_addr *addr)
+{
+    BounceRegion *region = isolation_of(dev)->region;
+    ShadowRingLayout layout = isolation_link_layout(addr->index);
+    struct vhost_vring_addr ours = {
+        .index = addr->index,
+        .desc_user_addr = region->user_base + layout.desc,
+        .avail_user_addr = region->user_base + layout.driver,
+        .used_user_addr = region->user_base + layout.device,
+    };
+
+    return user_ops.vhost_set_vring_addr(dev, &ours);
+}
+
+/* GET_VRING_BASE closed the backend's copies: both are sent at every start. */
+static int op_set_vring_kick(struct vhost_dev *dev,
+                             struct vhost_vring_file *file)
+{
+    IsolatedLink *link = isolation_of(dev)->links[file->index];
+    struct vhost_vring_file ours = { .index = file->index };
+    int ret;
+
+    ours.fd = event_notifier_get_fd(&link->kick);
+    ret = user_ops.vhost_set_vring_kick(dev, &ours);
+    if (ret < 0) {
+        return ret;
+    }
+    ours.fd = event_notifier_get_wfd(&link->call);
+    return user_ops.vhost_set_vring_call(dev, &ours);
+}
+
+/*
+ * The guest's notifier is not the backend's business: it calls us, and we
+ * decide whether the guest hears of it.  Comes at any time, before start too.
+ */
+static int op_set_vring_call(struct vhost_dev *dev,
+                             struct vhost_vring_file *file)
+{
+    return 0;
+}
+
+/* The other side of the socket may have thrown away kicks until now. */
+static int op_set_vring_enable(struct vhost_dev *dev, int enable)
+{
+    VhostUserIsolation *iso = isolation_of(dev);
+    int ret = user_ops.vhost_set_vring_enable(dev, enable);
+
+    if (ret < 0 || !enable) {
+        return ret;
+    }
+    for (unsigned n = 0; n < iso->guest->num_queues; n++) {
+        if (dev_has_queue(dev, n) && test_bit(n, iso->guest->started)) {
+            event_notifier_set(&iso->links[n]->kick);
+        }
+    }
+    return ret;
+}
+
+static int dev_begin(struct vhost_dev *dev)
+{
+    VhostUserIsolation *iso = isolation_of(dev);
+    int ret = user_ops.vhost_dev_start(dev, true);
+
+    if (ret < 0) {
+        return ret;
+    }
+    for (unsigned n = 0; n < iso->guest->num_queues; n++) {
+        if (dev_has_queue(dev, n) && test_and_clear_bit(n, iso->prepared)) {
+            isolation_guest_start(iso->guest, n, iso->links[n]);
+        }
+    }
+    isolation_guest_run(iso->guest);
+    return 0;
+}
+
+/*
+ * The first vhost_dev of a device that stops takes all queues with it: net
+ * stops pair 0 whole before it touches pair 1, and no pair may run without
+ * the one that sent the table.
+ */
+static int dev_end(struct vhost_dev *dev)
+{
+    VhostUserIsolation *iso = isolation_of(dev);
+    VirtIOIsolation *guest = iso->guest;
+
+    if (!bitmap_empty(guest->started, VIRTIO_QUEUE_MAX)) {
+        isolation_guest_pause(guest);
+        for (unsigned n = 0; n < guest->num_queues; n++) {
+            isolated_queue_unpark(guest->queues[n]);
+        }
+        isolation_guest_drain(guest, guest->user->isolation_config.stop_ms);
+        bitmap_or(iso->stopping, iso->stopping, guest->started,
+                  VIRTIO_QUEUE_MAX);
+        bitmap_zero(guest->started, VIRTIO_QUEUE_MAX);
+    }
+    return user_ops.vhost_dev_start(dev, false);
+}
+
+static int op_dev_start(struct vhost_dev *dev, bool started)
+{
+    return started ? dev_begin(dev) : dev_end(dev);
+}
+
+/*
+ * Also asked of a running device, by x-query-virtio-queue-status: then it only
+ * answers.  Never fails: where the queue goes on is QEMU's to know.
+ */
+static int op_get_vring_base(struct vhost_dev *dev,
+                             struct vhost_vring_state *ring)
+{
+    VhostUserIsolation *iso = isolation_of(dev);
+    IsolatedQueue *q = iso->guest->queues[ring->index];
+    struct vhost_vring_state answer = { .index = ring->index };
+    bool alive;
+
+    if (test_and_clear_bit(ring->index, iso->stopping) |
+        test_and_clear_bit(ring->index, iso->prepared)) {
+        alive = user_ops.vhost_get_vring_base(dev, &answer) >= 0;
+        isolated_queue_stopped(q, answer.num, alive);
+        trace_vhost_user_isolation_stopped(iso->guest->vdev->name,
+                                           ring->index, alive,
+                                           isolated_queue_in_flight(q));
+    }
+    ring->num = virtio_queue_get_last_avail_idx(iso->guest->vdev, ring->index);
+    return 0;
+}
+
+/*
+ * A backend that is reset forgets its requests, and nobody could say any more
+ * when it stops writing to their spans: so not while it has any.
+ */
+static int op_reset_device(struct vhost_dev *dev)
+{
+    if (isolation_guest_out(isolation_of(dev)->guest)) {
+        return 0;
+    }
+    return user_ops.vhost_reset_device(dev);
+}
+
+static void isolated_ops_init(void)
+{
+    if (isolated_ops.vhost_backend_init) {
+        return;
+    }
+    isolated_ops = user_ops;
+    isolated_ops.vhost_backend_cleanup = op_backend_cleanup;
+    isolated_ops.vhost_backend_memslots_limit = op_memslots_limit;
+    isolated_ops.vhost_backend_no_private_memslots = op_no_private_memslots;
+    isolated_ops.vhost_requires_shm_log = op_requires_shm_log;
+    isolated_ops.vhost_set_log_base = op_set_log_base;
+    isolated_ops.vhost_get_features = op_get_features;
+    isolated_ops.vhost_set_features = op_set_features;
+    isolated_ops.vhost_set_mem_table = op_set_mem_table;
+    isolated_ops.vhost_set_vring_endian = op_set_vring_endian;
+    isolated_ops.vhost_set_vring_num = op_set_vring_num;
+    isolated_ops.vhost_set_vring_base = op_set_vring_base;
+    isolated_ops.vhost_get_vring_base = op_get_vring_base;
+    isolated_ops.vhost_set_vring_addr = op_set_vring_addr;
+    isolated_ops.vhost_set_vring_kick = op_set_vring_kick;
+    isolated_ops.vhost_set_vring_call = op_set_vring_call;
+    isolated_ops.vhost_set_vring_enable = op_set_vring_enable;
+    isolated_ops.vhost_dev_start = op_dev_start;
+    isolated_ops.vhost_reset_device = op_reset_device;
+    /* QEMU translates, logs and tracks; without these nobody asks. */
+    isolated_ops.vhost_set_iotlb_callback = NULL;
+    isolated_ops.vhost_send_device_iotlb_msg = NULL;
+    isolated_ops.vhost_get_inflight_fd = NULL;
+    isolated_ops.vhost_set_inflight_fd = NULL;
+}
+
+bool vhost_user_isolation_init_dev(struct vhost_dev *dev,
+                                   VhostUserState *user)
+{
+    VhostUserIsolation *iso = user->isolation;
+
+    if (!iso) {
+        return false;
+    }
+    if (dev->vq_index == 0) {
+        isolation_connection_drop(iso);
+    }
+    isolated_ops_init();
+    dev->vhost_ops = &isolated_ops;
+    iso->num_devs++;
+    return true;
+}
+
+/* Of what a backend may ask for, only this involves no memory and no file. */
+unsigned vhost_user_isolation_request(const VhostUserState *user,
+                                      unsigned request)
+{
+    enum { NO_REQUEST = 0, CONFIG_CHANGE_MSG = 2 };
+
+    return !user->isolation || request == CONFIG_CHANGE_MSG ? request
+                                                            : NO_REQUEST;
+}

@@ -1,0 +1,154 @@
+/*
+ * vhost-user memory isolation: what QEMU's own files ask and call.
+ *
+ * With memory-isolation=on a vhost-user backend maps one small region instead
+ * of the guest's RAM, and QEMU carries every request across.  This is the only
+ * header of the subsystem that files outside it include.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef HW_VIRTIO_VHOST_USER_ISOLATION_H
+#define HW_VIRTIO_VHOST_USER_ISOLATION_H
+
+#include "system/iothread.h"
+
+typedef struct VhostUserIsolation VhostUserIsolation;
+typedef struct VhostUserState VhostUserState;
+typedef struct VirtIODevice VirtIODevice;
+typedef struct VirtIOIsolation VirtIOIsolation;
+struct vhost_dev;
+
+/**
+ * VhostUserIsolationConfig - what the user asked for
+ * @enabled: memory-isolation
+ * @size: memory-isolation-size, bytes of the whole region; 0: choose
+ * @stop_ms: memory-isolation-stop-ms, how long a stop waits for requests
+ * @scrub: memory-isolation-scrub
+ * @iothread: where the data path runs; NULL: main loop
+ *
+ * Fixed once the device is realized.
+ */
+typedef struct VhostUserIsolationConfig {
+    bool enabled;
+    bool scrub;
+    uint32_t stop_ms;
+    uint64_t size;
+    IOThread *iothread;
+} VhostUserIsolationConfig;
+
+/**
+ * DEFINE_VHOST_USER_ISOLATION_PROPERTIES() - the properties of a device
+ * @_state: the device's struct
+ * @_field: its VhostUserState
+ */
+#define DEFINE_VHOST_USER_ISOLATION_PROPERTIES(_state, _field)              \
+    DEFINE_PROP_BOOL("memory-isolation", _state,                            \
+                     _field.isolation_config.enabled, false),               \
+    DEFINE_PROP_SIZE("memory-isolation-size", _state,                       \
+                     _field.isolation_config.size, 0),                      \
+    DEFINE_PROP_UINT32("memory-isolation-stop-ms", _state,                  \
+                       _field.isolation_config.stop_ms, 2000),              \
+    DEFINE_PROP_BOOL("memory-isolation-scrub", _state,                      \
+                     _field.isolation_config.scrub, true),                  \
+    DEFINE_PROP_LINK("iothread", _state,                                    \
+                     _field.isolation_config.iothread,                      \
+                     TYPE_IOTHREAD, IOThread *)
+
+#ifdef CONFIG_VHOST_USER
+
+/**
+ * vhost_user_isolation_realize() - make the guest's side of an isolated device
+ * @user: its vhost-user state, with the configuration
+ * @vdev: after virtio_add_queue() for all its queues, before vhost_dev_init()
+ * @errp: set on failure; names the property and the way out
+ *
+ * Does nothing if isolation is off.  virtio_cleanup() frees it.  BQL held.
+ */
+bool vhost_user_isolation_realize(VhostUserState *user, VirtIODevice *vdev,
+                                  Error **errp);
+
+/**
+ * vhost_user_isolation_unrealize() - free the guest's side
+ * @vdev: stopped, its connection gone; nothing happens if it is not isolated
+ */
+void vhost_user_isolation_unrealize(VirtIODevice *vdev);
+
+/**
+ * vhost_user_isolation_reset() - the guest has reset the device
+ * @vdev: any; before its queues are cleared.  BQL held.
+ *
+ * After it has returned, no byte of guest RAM changes on behalf of requests
+ * made before.
+ */
+void vhost_user_isolation_reset(VirtIODevice *vdev);
+
+/**
+ * vhost_user_isolation_uses_ring() - is the queue's ring being processed?
+ * @vdev: any
+ * @n: queue, or -1 for any of them
+ *
+ * Its size, addresses and features must stay as they are until the device is
+ * stopped, whatever the guest writes: virtio 1.2, 4.1.4.3.2 forbids it to.
+ */
+bool vhost_user_isolation_uses_ring(VirtIODevice *vdev, int n);
+
+/**
+ * vhost_user_isolated() - does @dev keep guest RAM from its backend?
+ * @dev: initialized or not
+ */
+bool vhost_user_isolated(const struct vhost_dev *dev);
+
+/**
+ * vhost_user_isolation_init_dev() - put isolation between @dev and its backend
+ * @dev: connected, at the end of vhost-user's backend_init
+ * @user: @dev's state; nothing happens if it is not isolated
+ *
+ * The first vhost_dev of a device (vq_index 0) begins a new connection.
+ *
+ * Returns: true if @dev is isolated.
+ */
+bool vhost_user_isolation_init_dev(struct vhost_dev *dev,
+                                   VhostUserState *user);
+
+/**
+ * vhost_user_isolation_protocol_features() - which of them may be used
+ * @user: any; unchanged if it is not isolated
+ * @features: what the backend offers
+ */
+uint64_t vhost_user_isolation_protocol_features(const VhostUserState *user,
+                                                uint64_t features);
+
+/**
+ * vhost_user_isolation_request() - filter for messages from the backend
+ * @user: any
+ * @request: VhostUserBackendRequest
+ *
+ * Returns: @request, or 0 (no request) if an isolated backend may not send it.
+ */
+unsigned vhost_user_isolation_request(const VhostUserState *user,
+                                      unsigned request);
+
+#else /* !CONFIG_VHOST_USER */
+
+static inline void vhost_user_isolation_unrealize(VirtIODevice *vdev)
+{
+}
+
+static inline void vhost_user_isolation_reset(VirtIODevice *vdev)
+{
+}
+
+static inline bool vhost_user_isolation_uses_ring(VirtIODevice *vdev, int n)
+{
+    return false;
+}
+
+static inline bool vhost_user_isolated(const struct vhost_dev *dev)
+{
+    return false;
+}
+
+#endif /* CONFIG_VHOST_USER */
+
+#endif /* HW_VIRTIO_VHOST_USER_ISOLATION_H */
