@@ -10,7 +10,7 @@
 set -eu
 
 progname=bare
-top=$(cd "$(dirname "$0")/../.." && pwd)
+top=$(CDPATH= cd "$(dirname "$0")/../.." && pwd)
 
 . "$top/scripts/lib/common.sh"
 . "$top/scripts/lib/apt.sh"

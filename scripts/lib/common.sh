@@ -7,6 +7,9 @@
 # Patches are applied in the order of their names.
 export LC_ALL=C
 
+# Set inside git's own hooks, and then wrong for every tree but that one.
+unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_PREFIX
+
 build=$top/build
 logs=$build/log
 qsrc=$build/qemu-src

@@ -13,11 +13,12 @@ stamp=$qsrc/.git/memory-isolation-stamp
 overlay_files()
 {
     git -C "$top" ls-files -co --exclude-standard -- hw include net qapi \
-        tests/unit tests/qtest tests/functional docs | sort -u |
-        while IFS= read -r file; do
-            # Deleted but not yet committed: git still lists it.
-            [ -f "$top/$file" ] && printf '%s\n' "$file"
-        done || :
+        tests/unit tests/qtest tests/functional docs > "$build/.listed" ||
+        die "git cannot list the files of this checkout"
+    sort -u "$build/.listed" | while IFS= read -r file; do
+        # Deleted but not yet committed: git still lists it.
+        [ ! -f "$top/$file" ] || printf '%s\n' "$file"
+    done
 }
 
 hook_files()
