@@ -152,7 +152,7 @@ def boot_and_watch(run: Run, vm: GuestVm, backend: Backend) -> None:
     vm.launch()
     vm.wait_serial("^GUEST ready")
     run.steps["booted"] = time.monotonic() - begin
-    found = vm.wait_serial(r"^(IO (\d+)|RESULT fail.*)", 60)
+    found = vm.wait_serial(r"^(IO (\d+)|RESULT fail.*)\r?\n", 60)
     if not found.group(2):
         raise Failed("the guest: " + "; ".join(
             vm.serial_text().strip().splitlines()[-3:]))

@@ -65,7 +65,8 @@ def unpack(names: list[str], cache: Path, tree: Path,
 def library_path(tree: Path) -> str:
     """LD_LIBRARY_PATH under which programs unpacked in @tree run."""
     lib = "lib/x86_64-linux-gnu"
-    return f"{tree}/usr/{lib}:{tree}/{lib}"
+    # Ceph's part is a library of fio's libraries.
+    return f"{tree}/usr/{lib}:{tree}/{lib}:{tree}/usr/{lib}/ceph"
 
 
 def shared_libraries(program: Path, tree: Path) -> dict[str, Path]:

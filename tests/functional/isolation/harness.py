@@ -18,6 +18,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 from pathlib import Path
@@ -235,8 +236,8 @@ class GuestVm(QEMUMachine):
             if not found and not self.is_running():
                 raise HarnessError(f"QEMU ended (status {self.exitcode()}) "
                                    f"before the guest said {pattern!r}")
-            if not found and "Kernel panic" in text:
-                raise HarnessError("the guest's kernel panicked")
+            if not found and re.search("Kernel panic|unpacking failed", text):
+                raise HarnessError("the guest's kernel could not boot")
             return found
         return wait_until(look, seconds, f"waiting for {pattern!r}")
 
@@ -245,17 +246,22 @@ class GuestVm(QEMUMachine):
         if self._serial is None:
             self._serial = socket.socket(socket.AF_UNIX)
             self._serial.connect(str(self.serial_socket))
+            threading.Thread(target=self._drain, args=[self._serial],
+                             daemon=True).start()
         self._serial.sendall(line.encode() + b"\n")
-        self._serial.setblocking(False)
+
+    @staticmethod
+    def _drain(serial: socket.socket) -> None:
+        """A reader that does not keep up would stall the guest's console."""
         try:
-            while self._serial.recv(65536):
+            while serial.recv(65536):
                 pass
-        except BlockingIOError:
-            self._serial.setblocking(True)
+        except OSError:
+            pass
 
     def wait_result(self, seconds: float = 120) -> str:
         """What follows RESULT, after the VM has powered off."""
-        result = self.wait_serial(r"^RESULT (.*?)\r?$", seconds).group(1)
+        result = self.wait_serial(r"^RESULT (.*?)\r?\n", seconds).group(1)
         self.wait(30)
         return result
 

@@ -22,7 +22,7 @@ class Firmware:
         self.add_disk(vm, backend.socket, props=",bootindex=0" + props)
         vm.launch()
         vm.wait_serial("^BOOT from the disk", 90)
-        found = vm.wait_serial(r"^RESULT (.*?)\r?$", 60)
+        found = vm.wait_serial(r"^RESULT (.*?)\r?\n", 60)
         self.assertEqual(found.group(1), "ok")
 
     def add_ovmf(self, vm: GuestVm) -> None:
