@@ -122,6 +122,12 @@ def add_program(cpio: CpioWriter, name: str, source: Path) -> None:
         cpio.file(inside.lstrip("/"), path.resolve())
 
 
+def fetch() -> None:
+    debian.unpack([debian.resolve_metapackage(METAPACKAGE)], DEBS, ROOT,
+                  dependencies=False)
+    debian.unpack([*PACKAGES, storage_daemon_package()], DEBS, ROOT)
+
+
 def build_load() -> None:
     subprocess.run(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-static",
                     "-pthread", "-o", str(LOAD),
@@ -177,9 +183,13 @@ def _build(with_fio: bool, say) -> None:
     fresh = stamp.exists() and stamp.read_text(encoding="ascii") == now
     if not fresh:
         say("guest: fetching Debian's kernel, busybox and storage daemon")
-        debian.unpack([debian.resolve_metapackage(METAPACKAGE)], DEBS, ROOT,
-                      dependencies=False)
-        debian.unpack([*PACKAGES, storage_daemon_package()], DEBS, ROOT)
+        try:
+            fetch()
+        except debian.PackageError:
+            # The lists may be missing, or older than what the archive has.
+            if not debian.refresh_lists():
+                raise
+            fetch()
         build_load()
         copy_kernel()
         write_base()

@@ -29,6 +29,17 @@ def _run(args: list[str], cwd: Path | None = None) -> str:
     return done.stdout
 
 
+def refresh_lists() -> bool:
+    """Fetch apt's package lists, if this user may."""
+    if os.geteuid() != 0:
+        return False
+    try:
+        _run(["apt-get", "--quiet", "update"])
+    except PackageError:
+        return False
+    return True
+
+
 def resolve_metapackage(name: str) -> str:
     """The package that the metapackage @name depends on first."""
     out = _run(["apt-cache", "depends", name])
