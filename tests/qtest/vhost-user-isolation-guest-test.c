@@ -1,0 +1,293 @@
+/*
+ * Guests that place rings and buffers where there is no RAM, and change
+ * everything while the device runs.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "standard-headers/linux/virtio_config.h"
+#include "isolation-move.h"
+
+/* Not in RAM */
+
+static void table_at(Disk *disk, uint64_t addr)
+{
+    DiskDesc descs[3], table;
+
+    disk_make_read(disk, SECTOR, LEN, descs);
+    table = disk_put_table(disk, addr, descs, 3);
+    disk_offer(disk, &table, 1);
+}
+
+static void buffer_at(Disk *disk, uint64_t addr, int which)
+{
+    DiskDesc descs[3];
+
+    disk_make_read(disk, SECTOR, LEN, descs);
+    descs[which].addr = addr;
+    disk_offer(disk, descs, 3);
+}
+
+static void header_at(Disk *disk, uint64_t addr)
+{
+    buffer_at(disk, addr, 0);
+}
+
+static void data_at(Disk *disk, uint64_t addr)
+{
+    buffer_at(disk, addr, 1);
+}
+
+static void status_at(Disk *disk, uint64_t addr)
+{
+    buffer_at(disk, addr, 2);
+}
+
+static void header_at_own_doorbell(Disk *disk, uint64_t arg)
+{
+    buffer_at(disk, disk_notify_addr(disk), 0);
+}
+
+static void data_at_own_doorbell(Disk *disk, uint64_t arg)
+{
+    buffer_at(disk, disk_notify_addr(disk), 1);
+}
+
+static void ring_part_at(Disk *disk, uint64_t addr, int which)
+{
+    uint64_t desc = which == 0 ? addr : disk->desc;
+    uint64_t avail = which == 1 ? addr : disk->avail;
+    uint64_t used = which == 2 ? addr : disk->used;
+
+    disk_prepare(disk);
+    disk_place_rings(disk, desc, avail, used, disk->size);
+    disk_driver_ok(disk);
+    disk_kick(disk);
+}
+
+static void desc_ring_at(Disk *disk, uint64_t addr)
+{
+    ring_part_at(disk, addr, 0);
+}
+
+static void avail_ring_at(Disk *disk, uint64_t addr)
+{
+    ring_part_at(disk, addr, 1);
+}
+
+static void used_ring_at(Disk *disk, uint64_t addr)
+{
+    ring_part_at(disk, addr, 2);
+}
+
+/* Registers that a ring in use does not follow */
+
+static void read_on(Disk *disk)
+{
+    for (int i = 0; i < 2 * disk->size; i++) {
+        disk_read_and_verify(disk, i);
+    }
+}
+
+static void queue_size_becomes(Disk *disk, uint64_t size)
+{
+    disk_set_queue_size(disk, size);
+    read_on(disk);
+}
+
+static void queue_size_flutters(Disk *disk, uint64_t times)
+{
+    DiskDesc descs[3];
+
+    for (int i = 0; i < times; i++) {
+        disk_make_read(disk, SECTOR, LEN, descs);
+        disk_offer(disk, descs, 3);
+        disk_set_queue_size(disk, i % 2 ? 1 : DISK_QUEUE_MAX);
+        disk_wait_used(disk);
+        disk_assert_read(disk, SECTOR, LEN);
+    }
+}
+
+static void rings_move_to(Disk *disk, uint64_t addr)
+{
+    disk_set_queue_addresses(disk, addr, addr + 0x1000, addr + 0x2000);
+    disk_enable_queue(disk);
+    read_on(disk);
+}
+
+static void queue_is_reset(Disk *disk, uint64_t arg)
+{
+    disk_reset_queue(disk);
+    read_on(disk);
+}
+
+/* Things that change while the device runs */
+
+static void driver_ok_flutters(Disk *disk, uint64_t times)
+{
+    uint8_t status = disk_status(disk);
+    DiskDesc descs[3];
+
+    for (int i = 0; i < times; i++) {
+        disk_make_read(disk, SECTOR, LEN, descs);
+        disk_offer(disk, descs, 3);
+        g_usleep(i * 10);
+        disk_set_status(disk, status & ~VIRTIO_CONFIG_S_DRIVER_OK);
+        disk_set_status(disk, status);
+        disk_wait_used(disk);
+        disk_assert_read(disk, SECTOR, LEN);
+    }
+}
+
+static void bus_mastering_ends(Disk *disk, uint64_t in_flight)
+{
+    DiskDesc descs[3];
+
+    disk_make_read(disk, SECTOR, LEN, descs);
+    disk_freeze_backend(disk);
+    if (in_flight) {
+        disk_offer(disk, descs, 3);
+        disk_wait_forwarded(disk);
+    }
+    disk_thaw_backend(disk);
+    disk_set_bus_master(disk, false);
+    disk_kick(disk);
+    machine_assert_alive(disk->machine);
+    disk_set_bus_master(disk, true);
+}
+
+static void buffer_becomes_rom(Disk *disk, uint64_t arg)
+{
+    DiskDesc descs[3];
+
+    machine_set_shadow_ram(disk->machine, true);
+    disk_make_read(disk, SECTOR, LEN, descs);
+    descs[1].addr = MACHINE_SHADOW;
+    disk_freeze_backend(disk);
+    disk_offer(disk, descs, 3);
+    disk_wait_forwarded(disk);
+    machine_set_shadow_ram(disk->machine, false);
+    disk_thaw_backend(disk);
+}
+
+static void rings_become_rom(Disk *disk, uint64_t in_flight)
+{
+    DiskDesc descs[3];
+
+    machine_set_shadow_ram(disk->machine, true);
+    disk_prepare(disk);
+    disk_place_rings(disk, MACHINE_SHADOW, MACHINE_SHADOW + 0x1000,
+                     MACHINE_SHADOW + 0x2000, disk->size);
+    qtest_memset(disk->qts, MACHINE_SHADOW, 0, 0x3000);
+    disk_driver_ok(disk);
+    disk_read_and_verify(disk, SECTOR);
+    disk_make_read(disk, SECTOR, LEN, descs);
+    if (in_flight) {
+        disk_freeze_backend(disk);
+        disk_offer(disk, descs, 3);
+        disk_wait_forwarded(disk);
+    }
+    machine_set_shadow_ram(disk->machine, false);
+    disk_thaw_backend(disk);
+    disk_kick(disk);
+    g_usleep(10000);
+}
+
+static void offer_endless_chain(Disk *disk)
+{
+    DiskDesc descs[DISK_QUEUE_MAX];
+
+    for (int i = 0; i < disk->size; i++) {
+        descs[i] = (DiskDesc) { disk_data_addr(disk), 1, WRITE | NEXT };
+    }
+    disk_offer(disk, descs, disk->size);
+}
+
+static void broken_while_reset(Disk *disk, uint64_t arg)
+{
+    for (int i = 0; i < 50; i++) {
+        disk_start(disk);
+        offer_endless_chain(disk);
+        g_usleep(i * 10);
+        disk_reset(disk);
+    }
+}
+
+static void broken_while_vm_stops(Disk *disk, uint64_t arg)
+{
+    for (int i = 0; i < 20; i++) {
+        disk_start(disk);
+        offer_endless_chain(disk);
+        g_usleep(i * 10);
+        qtest_qmp_assert_success(disk->qts, "{ 'execute': 'stop' }");
+        qtest_qmp_assert_success(disk->qts, "{ 'execute': 'cont' }");
+    }
+}
+
+#define TABLE "a descriptor table is not in RAM"
+#define READABLE "a device-readable buffer is not in RAM"
+#define WRITABLE "a device-writable buffer is not in RAM"
+#define RING "a ring is not in RAM"
+
+static const GuestMove moves[] = {
+    { "table-in-a-device", table_at, MACHINE_IOAPIC, ON_BOTH, TABLE },
+    { "table-nowhere", table_at, MACHINE_NOWHERE, ON_BOTH, TABLE },
+    { "table-over-the-end-of-ram", table_at, MACHINE_RAM_END - 24, ON_BOTH,
+      TABLE },
+    { "table-over-the-end-of-addresses", table_at, -24, ON_BOTH, TABLE },
+
+    { "header-in-a-device", header_at, MACHINE_IOAPIC, ON_BOTH, READABLE },
+    { "header-nowhere", header_at, MACHINE_NOWHERE, ON_BOTH, READABLE },
+    { "header-over-the-end-of-ram", header_at, MACHINE_RAM_END - 8, ON_BOTH,
+      READABLE },
+    { "header-at-the-own-doorbell", header_at_own_doorbell, 0, ON_BOTH,
+      READABLE },
+    { "data-in-a-device", data_at, MACHINE_IOAPIC, ON_BOTH, WRITABLE },
+    { "data-nowhere", data_at, MACHINE_NOWHERE, ON_BOTH, WRITABLE },
+    { "data-in-firmware", data_at, MACHINE_FIRMWARE, ON_BOTH, WRITABLE },
+    { "data-over-the-end-of-ram", data_at, MACHINE_RAM_END - 512, ON_BOTH,
+      WRITABLE },
+    { "data-over-the-end-of-addresses", data_at, -512, ON_BOTH, WRITABLE },
+    { "data-at-the-own-doorbell", data_at_own_doorbell, 0, ON_BOTH, WRITABLE },
+    { "status-in-a-device", status_at, MACHINE_IOAPIC, ON_BOTH, WRITABLE },
+
+    { "descriptors-in-a-device", desc_ring_at, MACHINE_IOAPIC, ON_BOTH, RING },
+    { "descriptors-nowhere", desc_ring_at, MACHINE_NOWHERE, ON_BOTH, RING },
+    { "descriptors-over-the-end-of-ram", desc_ring_at, MACHINE_RAM_END - 16,
+      ON_BOTH, "Cannot map desc" },
+    { "descriptors-in-firmware", desc_ring_at, MACHINE_FIRMWARE, ON_PACKED,
+      RING },
+    { "avail-ring-in-a-device", avail_ring_at, MACHINE_IOAPIC, ON_BOTH, RING },
+    { "avail-ring-nowhere", avail_ring_at, MACHINE_NOWHERE, ON_BOTH, RING },
+    { "used-ring-in-a-device", used_ring_at, MACHINE_IOAPIC, ON_BOTH, RING },
+    { "used-ring-nowhere", used_ring_at, MACHINE_NOWHERE, ON_BOTH, RING },
+    { "used-ring-in-firmware", used_ring_at, MACHINE_FIRMWARE, ON_BOTH, RING },
+
+    { "queue-shrinks", queue_size_becomes, 2, ON_BOTH, WORKS },
+    { "queue-becomes-one-entry", queue_size_becomes, 1, ON_BOTH, WORKS },
+    { "queue-grows", queue_size_becomes, DISK_QUEUE_MAX, ON_BOTH, WORKS },
+    { "queue-grows-over-its-maximum", queue_size_becomes, 1024, ON_BOTH,
+      WORKS },
+    { "queue-size-becomes-zero", queue_size_becomes, 0, ON_BOTH, WORKS },
+    { "queue-size-flutters", queue_size_flutters, 50, ON_BOTH, WORKS },
+    { "rings-move", rings_move_to, 0x5000000, ON_BOTH, WORKS },
+    { "rings-move-into-a-device", rings_move_to, MACHINE_IOAPIC, ON_BOTH,
+      WORKS },
+    { "rings-move-nowhere", rings_move_to, MACHINE_NOWHERE, ON_BOTH, WORKS },
+    { "queue-is-reset", queue_is_reset, 0, ON_BOTH, WORKS },
+
+    { "driver-ok-flutters", driver_ok_flutters, 20, ON_BOTH, WORKS },
+    { "bus-mastering-ends", bus_mastering_ends, 0 },
+    { "bus-mastering-ends-under-load", bus_mastering_ends, 1 },
+    { "buffer-becomes-rom", buffer_becomes_rom, 0, ON_BOTH, WRITABLE },
+    { "rings-become-rom", rings_become_rom, 0 },
+    { "rings-become-rom-under-load", rings_become_rom, 1 },
+    { "broken-while-reset", broken_while_reset },
+    { "broken-while-vm-stops", broken_while_vm_stops },
+};
+
+int main(int argc, char **argv)
+{
+    return guest_moves_run(&argc, &argv, "guest", moves, G_N_ELEMENTS(moves));
+}
