@@ -151,12 +151,11 @@ static inline uint16_t shadow_ring_published(const ShadowRing *ring)
     return ring->num_in_flight - (uint16_t)(ring->next_seq - ring->sent_seq);
 }
 
-/** Latch @fault; it is static, and the first one stays. */
+/** Latch @fault, which is static.  Nobody looks at a broken ring again. */
 static inline void shadow_ring_break(ShadowRing *ring, const char *fault)
 {
-    if (!ring->fault) {
-        ring->fault = fault;
-    }
+    assert(!ring->fault);
+    ring->fault = fault;
 }
 
 /** Forget request @id, which is out; its descriptors are the format's. */

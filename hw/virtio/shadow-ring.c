@@ -210,12 +210,13 @@ void *shadow_ring_take_back(ShadowRing *ring)
     if (ring->fault) {
         return NULL;
     }
-    /* The slot may hold an older request's id, or one used and given again. */
-    if (!ring->entry[id].token || ring->entry[id].seq != seq) {
+    if (!ring->entry[id].token) {
         shadow_ring_break(ring, "device used a request that it says it did "
                                 "not fetch");
         return NULL;
     }
+    /* An id that was given again belongs to a newer request than @seq. */
+    assert(ring->entry[id].seq == seq);
     ring->next_seq = seq;
     ring->sent_seq = seq;
     ring->ops->take_back(ring, id);
