@@ -298,6 +298,17 @@ static void test_region_sealed(void)
     g_assert_cmpint(ftruncate(r->fd, 2 * r->size), ==, -1);
     g_assert_cmpint(fcntl(r->fd, F_ADD_SEALS, F_SEAL_WRITE), ==, -1);
     bounce_region_free(r);
+}
+
+static void test_region_freed(void)
+{
+    BounceRegion *r = bounce_region_new(1, &error_abort);
+    uint8_t *host = r->host;
+    int fd = r->fd;
+
+    bounce_region_free(r);
+    g_assert_cmpint(msync(host, BOUNCE_REGION_UNIT, MS_ASYNC), ==, -1);
+    g_assert_cmpint(fcntl(fd, F_GETFD), ==, -1);
     bounce_region_free(NULL);
 }
 
@@ -333,7 +344,7 @@ static void test_region_addresses(void)
     uint64_t old_size = 0;
 
     /* More than there are epochs. */
-    for (unsigned i = 0; i < 600; i++) {
+    for (unsigned i = 0; i < 1100; i++) {
         BounceRegion *r = bounce_region_new(BOUNCE_REGION_UNIT, &error_abort);
 
         g_assert_cmpuint(r->guest_base % BOUNCE_REGION_UNIT, ==, 0);
@@ -353,20 +364,21 @@ static void test_region_addresses(void)
     }
 }
 
-static void expect_refused(uint64_t size)
+static void expect_refused(uint64_t size, const char *why)
 {
     Error *err = NULL;
 
     g_assert_null(bounce_region_new(size, &err));
     g_assert_nonnull(strstr(error_get_pretty(err), "memory-isolation"));
+    g_assert_nonnull(strstr(error_get_pretty(err), why));
     error_free(err);
 }
 
 static void test_region_refused(void)
 {
-    expect_refused(0);
-    expect_refused(32 * GiB + 1);
-    expect_refused(UINT64_MAX);
+    expect_refused(0, "32 GiB");
+    expect_refused(32 * GiB + 1, "32 GiB");
+    expect_refused(UINT64_MAX, "32 GiB");
 }
 
 /* No file can be made: an error that says what wanted it. */
@@ -378,7 +390,7 @@ static void test_region_no_file(void)
     g_assert_cmpint(getrlimit(RLIMIT_NOFILE, &saved), ==, 0);
     none.rlim_max = saved.rlim_max;
     g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &none), ==, 0);
-    expect_refused(BOUNCE_REGION_UNIT);
+    expect_refused(BOUNCE_REGION_UNIT, "memfd");
     g_assert_cmpint(setrlimit(RLIMIT_NOFILE, &saved), ==, 0);
 }
 
@@ -398,6 +410,8 @@ int main(int argc, char **argv)
                     test_layout);
     if (qemu_memfd_check(MFD_ALLOW_SEALING)) {
         g_test_add_func("/bounce/region/is-sealed", test_region_sealed);
+        g_test_add_func("/bounce/region/leaves-nothing-behind",
+                        test_region_freed);
         g_test_add_func("/bounce/region/is-zero-and-sparse",
                         test_region_zero);
         g_test_add_func("/bounce/region/addresses-are-made-up-and-new",

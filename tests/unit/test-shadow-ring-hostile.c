@@ -249,6 +249,7 @@ static void expect_broken(RingHarness *h, const char *fault)
 {
     unsigned in_flight = shadow_ring_in_flight(h->ring);
     RingRequest *request;
+    uint16_t avail_idx;
     uint16_t num;
 
     g_assert_cmpstr(shadow_ring_fault(h->ring), ==, fault);
@@ -263,7 +264,13 @@ static void expect_broken(RingHarness *h, const char *fault)
         g_assert_false(harness_should_kick(h));
         harness_suppress_calls(h);
     }
+    /* Nothing becomes visible, nothing comes back. */
+    avail_idx = h->device.avail->idx;
     shadow_ring_publish(h->ring);
+    g_assert_cmphex(h->device.avail->idx, ==, avail_idx);
+    if (h->num_unpublished == 0) {
+        g_assert_null(shadow_ring_take_back(h->ring));
+    }
     g_assert_false(shadow_ring_unfetched(h->ring, h->device.next_avail,
                                          &num));
     g_assert_cmpuint(shadow_ring_in_flight(h->ring), ==, in_flight);

@@ -159,6 +159,94 @@ static void test_threads(const void *data)
     harness_free(s.h);
 }
 
+/*
+ * Both sides do their half of the handshake at the same moment: one shows the
+ * other something and asks whether to notify, the other asks for a
+ * notification and looks.  If both say no, it is lost.
+ */
+typedef struct Litmus {
+    RingHarness *h;
+    unsigned driver_round;    /* atomic; the driver's */
+    unsigned device_round;    /* atomic; the device's */
+    bool device_noticed;      /* the device's, read after its round */
+} Litmus;
+
+/* Arrive at @round, wait for the other side to arrive. */
+static void meet(unsigned *mine, const unsigned *other, unsigned round)
+{
+    qatomic_store_release(mine, round);
+    for (unsigned spins = 0; qatomic_load_acquire(other) < round; spins++) {
+        if (spins > 10000) {
+            sched_yield();
+        }
+    }
+}
+
+#define LITMUS_ROUNDS 100000
+
+static void *litmus_device(void *opaque)
+{
+    Litmus *l = opaque;
+    MockDevice *d = &l->h->device;
+    g_autofree MockRequest *request = g_new(MockRequest, 1);
+    unsigned round = 0;
+
+    for (unsigned i = 0; i < LITMUS_ROUNDS; i++) {
+        mock_device_suppress_kicks(d);
+        meet(&l->device_round, &l->driver_round, ++round);
+        mock_device_arm_kicks(d);
+        l->device_noticed = mock_device_has_avail(d);
+        meet(&l->device_round, &l->driver_round, ++round);
+        g_assert_true(mock_device_fetch(d, request));
+        mock_device_use(d, request->id, 0);
+        meet(&l->device_round, &l->driver_round, ++round);
+        mock_device_publish(d);
+        l->device_noticed = mock_device_should_call(d);
+        meet(&l->device_round, &l->driver_round, ++round);
+    }
+    return NULL;
+}
+
+static void litmus_driver(Litmus *l)
+{
+    ShadowRing *ring = l->h->ring;
+    ShadowRingBuf buf = { .addr = 0x1000, .len = 1 };
+    ShadowRingChain chain = { .bufs = &buf, .num_in = 1 };
+    unsigned round = 0;
+
+    for (unsigned i = 0; i < LITMUS_ROUNDS; i++) {
+        uint32_t raw_len;
+        void *token;
+        bool noticed;
+
+        shadow_ring_suppress_calls(ring);
+        shadow_ring_add(ring, &chain, l);
+        meet(&l->driver_round, &l->device_round, ++round);
+        shadow_ring_publish(ring);
+        noticed = shadow_ring_should_kick(ring);
+        meet(&l->driver_round, &l->device_round, ++round);
+        g_assert_true(noticed || l->device_noticed);
+        meet(&l->driver_round, &l->device_round, ++round);
+        noticed = shadow_ring_arm_calls(ring);
+        meet(&l->driver_round, &l->device_round, ++round);
+        g_assert_true(noticed || l->device_noticed);
+        g_assert_cmpint(shadow_ring_take(ring, &token, &raw_len), ==,
+                        SHADOW_RING_OK);
+    }
+}
+
+static void test_litmus(const void *data)
+{
+    Litmus l = { .h = harness_new(data) };
+    QemuThread device;
+
+    qemu_thread_create(&device, "device", litmus_device, &l,
+                       QEMU_THREAD_JOINABLE);
+    litmus_driver(&l);
+    qemu_thread_join(&device);
+    harness_free(l.h);
+}
+
 static void steady_state(RingHarness *h)
 {
     MockRequest *fetched = &h->fetched;
@@ -209,7 +297,12 @@ int main(int argc, char **argv)
             "/shadow-ring/split/no-notification-is-lost/size-%u/%s",
             params[i].size, params[i].event_idx ? "event-idx" : "flags");
 
+        g_autofree char *litmus = g_strdup_printf("%s/at-once", path);
+
         g_test_add_data_func(path, &params[i], test_threads);
+        if (params[i].size == 1) {
+            g_test_add_data_func(litmus, &params[i], test_litmus);
+        }
     }
     g_test_add_func("/shadow-ring/split/requests-allocate-nothing",
                     test_steady_state);
