@@ -7,7 +7,6 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import os
-import shutil
 import sys
 import threading
 from pathlib import Path
@@ -173,8 +172,7 @@ def main() -> int:
     if args.list:
         print("\n".join(t.name for t in tests))
         return 0
-    shutil.rmtree(LOGS, ignore_errors=True)
-    LOGS.mkdir(parents=True)
+    LOGS.mkdir(parents=True, exist_ok=True)
     report = Report()
     Scheduler(tests, max(1, args.jobs), report).run()
     return report.total()

@@ -10,6 +10,7 @@ left the session is found and waited for.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import os
 import re
 import signal
@@ -162,7 +163,10 @@ def run(test: Test, logs: Path, reaper: Reaper) -> Outcome:
     mark = f"{os.getpid()}.{test.name}"
     env = {**os.environ, **test.env, MARK: mark}
     begin = time.monotonic()
-    with log.open("wb") as out:
+    with log.open("ab") as out:
+        # Somebody else may be running the same test: one after the other.
+        fcntl.flock(out, fcntl.LOCK_EX)
+        out.truncate(0)
         process = subprocess.Popen(
             test.argv, cwd=test.cwd, env=env, stdin=subprocess.DEVNULL,
             stdout=out, stderr=subprocess.STDOUT, start_new_session=True)

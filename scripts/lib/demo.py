@@ -139,9 +139,7 @@ def look_at_backend(run: Run, backend: Backend, needle: bytes) -> None:
         run.guest_mapped = total
     else:
         run.region = total
-        run.region_used = sum(
-            os.stat(p).st_blocks * 512
-            for p in backend_view.foreign_files(backend.pid).values())
+        run.region_used = backend_view.resident_bytes(backend.pid, maps)
     run.secrets = backend_view.count_secret(backend.pid, needle)
 
 

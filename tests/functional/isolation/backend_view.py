@@ -73,6 +73,19 @@ def mapped_bytes(maps: list[Mapping]) -> int:
     return sum({(m.inode, m.size): m.size for m in maps}.values())
 
 
+def resident_bytes(pid: int, maps: list[Mapping]) -> int:
+    """How much of @maps the process has touched."""
+    wanted = {m.start for m in maps}
+    total, counts = 0, False
+    for line in Path(f"/proc/{pid}/smaps").read_text("utf-8").splitlines():
+        words = line.split()
+        if not words[0].endswith(":"):
+            counts = int(words[0].split("-")[0], 16) in wanted
+        elif words[0] == "Rss:" and counts:
+            total += int(words[1]) * 1024
+    return total
+
+
 def seals(path: Path) -> int:
     """The seals of a memfd."""
     fd = os.open(path, os.O_RDONLY)
