@@ -11,6 +11,7 @@ guest memory, which is how a claim is seen failing.
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import shutil
@@ -303,10 +304,18 @@ class IsolationTest(unittest.TestCase):
 
     def setUp(self) -> None:
         self.work = WORK / self.id().split(".", 1)[-1]
+        self._take_lock()
         shutil.rmtree(self.work, ignore_errors=True)
         self.work.mkdir(parents=True)
         self.isolated = is_isolated()
         guest.build()
+
+    def _take_lock(self) -> None:
+        """The same test may be run by somebody else at the same time."""
+        WORK.mkdir(parents=True, exist_ok=True)
+        lock = self.work.with_name(f".{self.work.name}.lock").open("w")
+        self.addCleanup(lock.close)
+        fcntl.flock(lock, fcntl.LOCK_EX)
 
     def make_disk(self, size: str = "64M", name: str = "disk.img") -> Path:
         path = self.work / name

@@ -17,7 +17,7 @@ class Data:
     """The load tool in the guest, then on the image."""
 
     def check(self, props: str, *, cpus: int = 1, depth: int = 32,
-              largest: str = "256K", segments: int = 126, seconds: int = 4,
+              largest: str = "256K", segments: int = 126, seconds: int = 3,
               size: str | None = None, setup: str = "true") -> None:
         image = self.make_disk("48M")
         backend = self.start_backend(image)
@@ -75,7 +75,7 @@ class Data:
         self.run_job(vm, """
             echo 8192 > /sys/block/vda/queue/max_sectors_kb
             grep -x 510 /sys/block/vda/queue/max_segments &&
-            load stress /dev/vda --seconds 4 --depth 8 --max-request 2M \\
+            load stress /dev/vda --seconds 3 --depth 8 --max-request 2M \\
                 --segments 500 --generation 7 &&
             load verify /dev/vda --generation 7
             """, 240)
