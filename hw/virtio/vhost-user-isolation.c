@@ -46,12 +46,21 @@ static bool dev_has_queue(const struct vhost_dev *dev, unsigned n)
     return n >= dev->vq_index && n < dev->vq_index + dev->nvqs;
 }
 
+/*
+ * A device that is unplugged leaves its socket connected, and the next one
+ * finds it so.  But a connection knows one region only, and this one ends.
+ */
 static int op_backend_cleanup(struct vhost_dev *dev)
 {
     VhostUserIsolation *iso = isolation_of(dev);
 
     if (--iso->num_devs == 0) {
+        bool used = iso->table_sent;
+
         isolation_connection_drop(iso);
+        if (used) {
+            qemu_chr_fe_disconnect(iso->guest->user->chr);
+        }
     }
     return user_ops.vhost_backend_cleanup(dev);
 }
