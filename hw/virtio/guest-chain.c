@@ -147,6 +147,11 @@ void guest_chain_flush(GuestQueue *queue, unsigned count)
     }
 }
 
+int guest_chain_kick_fd(const GuestQueue *queue)
+{
+    return event_notifier_get_fd(virtio_queue_get_host_notifier(queue->vq));
+}
+
 bool guest_chain_pending(GuestQueue *queue)
 {
     return !virtio_queue_empty(queue->vq);

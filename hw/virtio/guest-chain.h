@@ -83,6 +83,9 @@ void guest_chain_push(GuestQueue *queue, const VirtQueueChain *chain,
  */
 void guest_chain_flush(GuestQueue *queue, unsigned count);
 
+/** guest_chain_kick_fd() - where the guest's kicks arrive; borrowed */
+int guest_chain_kick_fd(const GuestQueue *queue);
+
 /** guest_chain_pending() - one look whether something can be popped */
 bool guest_chain_pending(GuestQueue *queue);
 

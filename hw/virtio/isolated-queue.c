@@ -413,8 +413,6 @@ static void isolated_queue_watch(IsolatedQueue *q, bool poll)
 
 void isolated_queue_attach(IsolatedQueue *q, AioContext *ctx, bool bql)
 {
-    EventNotifier *kick = virtio_queue_get_host_notifier(q->config.vq);
-
     assert(q->link && !q->ctx);
     if (isolated_queue_broken(q)) {
         return;
@@ -424,7 +422,7 @@ void isolated_queue_attach(IsolatedQueue *q, AioContext *ctx, bool bql)
     q->guest_polled = false;
     q->backend_polled = false;
     q->again = aio_bh_new(ctx, isolated_queue_run_both, q);
-    event_notifier_init_fd(&q->guest_kick, event_notifier_get_fd(kick));
+    event_notifier_init_fd(&q->guest_kick, guest_chain_kick_fd(&q->guest));
     event_notifier_init_fd(&q->backend_call,
                            event_notifier_get_fd(&q->link->call));
     isolated_queue_set_state(q, ISOLATED_QUEUE_RUNNING);

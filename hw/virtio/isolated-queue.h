@@ -9,11 +9,13 @@
 #define HW_VIRTIO_ISOLATED_QUEUE_H
 
 #include "block/aio.h"
-#include "hw/virtio/virtio.h"
 #include "qemu/event_notifier.h"
 #include "qemu/stats64.h"
 #include "bounce.h"
 #include "shadow-ring.h"
+
+typedef struct VirtIODevice VirtIODevice;
+typedef struct VirtQueue VirtQueue;
 
 /**
  * IsolatedQueueState - who may touch a queue
