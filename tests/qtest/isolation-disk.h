@@ -12,7 +12,7 @@
 #include "libqos/virtio-pci.h"
 #include "standard-headers/linux/virtio_ring.h"
 
-/* What the device offers; drivers use fewer entries, see disk_start(). */
+/* The largest ring of the driver; disk_start() takes a smaller one. */
 #define DISK_QUEUE_MAX 16
 
 #define DISK_SECTOR 512

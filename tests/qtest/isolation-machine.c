@@ -100,8 +100,8 @@ static void machine_add_disk(Machine *machine, int i, GString *args)
     g_string_append_printf(args,
         " -chardev socket,id=socket%d,path=%s"
         " -device vhost-user-blk-pci,id=disk%d,chardev=socket%d,addr=%d"
-        ",memory-isolation=on,queue-size=%d,packed=%s%s",
-        i, socket, i, i, i + 4, DISK_QUEUE_MAX,
+        ",memory-isolation=on,packed=%s%s",
+        i, socket, i, i, i + 4,
         machine->config->packed ? "on" : "off",
         machine->config->iothread ? ",iothread=thread" : "");
 }

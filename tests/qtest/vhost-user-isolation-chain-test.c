@@ -166,6 +166,19 @@ static void read_in_table_at(Disk *disk, uint64_t addr)
     finish_read(disk);
 }
 
+static void read_in_ring_of(Disk *disk, uint64_t size)
+{
+    uint64_t rings = 0x5000000;
+
+    disk_prepare(disk);
+    qtest_memset(disk->qts, rings, 0, 0x30000);
+    disk_place_rings(disk, rings, rings + 0x10000, rings + 0x20000, size);
+    disk_driver_ok(disk);
+    for (int i = 0; i < 2 * size + 3; i++) {
+        read_in_table_at(disk, disk_table_addr(disk));
+    }
+}
+
 static void read_in_table(Disk *disk, uint64_t offset)
 {
     read_in_table_at(disk, disk_table_addr(disk) + offset);
@@ -333,6 +346,10 @@ static const GuestMove moves[] = {
       ON_BOTH, WORKS },
     { "table-of-hundreds", read_in_large_table, 514, ON_BOTH, WORKS },
     { "table-flags-mean-nothing", read_in_table_with_next_flags, 0, ON_PACKED,
+      WORKS },
+    { "ring-of-one-entry", read_in_ring_of, 1, ON_BOTH, WORKS },
+    { "ring-of-three-entries", read_in_ring_of, 3, ON_PACKED, WORKS },
+    { "ring-of-sixteen-entries", read_in_ring_of, DISK_QUEUE_MAX, ON_BOTH,
       WORKS },
     { "one-direct-then-table", read_direct_then_table, 1, ON_SPLIT, WORKS },
     { "two-direct-then-table", read_direct_then_table, 2, ON_SPLIT, WORKS },

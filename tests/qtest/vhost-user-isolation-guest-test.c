@@ -263,7 +263,6 @@ static const GuestMove moves[] = {
     { "used-ring-in-a-device", used_ring_at, MACHINE_IOAPIC, ON_BOTH, RING },
     { "used-ring-nowhere", used_ring_at, MACHINE_NOWHERE, ON_BOTH, RING },
     { "used-ring-in-firmware", used_ring_at, MACHINE_FIRMWARE, ON_BOTH, RING },
-
     { "queue-shrinks", queue_size_becomes, 2, ON_BOTH, WORKS },
     { "queue-becomes-one-entry", queue_size_becomes, 1, ON_BOTH, WORKS },
     { "queue-grows", queue_size_becomes, DISK_QUEUE_MAX, ON_BOTH, WORKS },
