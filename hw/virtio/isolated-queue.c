@@ -258,10 +258,18 @@ static bool isolated_queue_arm_backend(IsolatedQueue *q)
     return !q->backend_polled && shadow_ring_arm_calls(q->link->ring);
 }
 
+/* Without a lock, being the owner is all that protects a queue. */
+static void isolated_queue_assert_owner(const IsolatedQueue *q)
+{
+    assert(q->guest.bql ? bql_locked() : in_aio_context_home_thread(q->ctx));
+}
+
 /* Forward until the guest's ring is empty, or a request has to wait. */
 static void isolated_queue_run_forward(IsolatedQueue *q)
 {
     RCU_READ_LOCK_GUARD();
+
+    isolated_queue_assert_owner(q);
 
     do {
         if (!q->guest_polled) {
@@ -279,6 +287,7 @@ static void isolated_queue_run_forward(IsolatedQueue *q)
 /* Return until the shadow ring is empty; then there may be room to forward. */
 static void isolated_queue_run_return(IsolatedQueue *q)
 {
+    isolated_queue_assert_owner(q);
     WITH_RCU_READ_LOCK_GUARD() {
         do {
             if (!q->backend_polled) {

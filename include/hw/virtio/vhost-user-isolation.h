@@ -51,9 +51,8 @@ typedef struct VhostUserIsolationConfig {
                        _field.isolation_config.stop_ms, 2000),              \
     DEFINE_PROP_BOOL("memory-isolation-scrub", _state,                      \
                      _field.isolation_config.scrub, true),                  \
-    DEFINE_PROP_LINK("iothread", _state,                                    \
-                     _field.isolation_config.iothread,                      \
-                     TYPE_IOTHREAD, IOThread *)
+    DEFINE_PROP("iothread", _state, _field.isolation_config.iothread,       \
+                qdev_prop_link, IOThread *, .link_type = TYPE_IOTHREAD)
 
 #ifdef CONFIG_VHOST_USER
 
