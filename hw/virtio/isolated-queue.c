@@ -261,7 +261,8 @@ static bool isolated_queue_arm_backend(IsolatedQueue *q)
 /* Without a lock, being the owner is all that protects a queue. */
 static void isolated_queue_assert_owner(const IsolatedQueue *q)
 {
-    assert(q->guest.bql ? bql_locked() : in_aio_context_home_thread(q->ctx));
+    assert(q->guest.bql ? bql_locked()
+                        : qemu_get_current_aio_context() == q->ctx);
 }
 
 /* Forward until the guest's ring is empty, or a request has to wait. */

