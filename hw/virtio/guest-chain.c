@@ -147,6 +147,12 @@ void guest_chain_flush(GuestQueue *queue, unsigned count)
     }
 }
 
+bool guest_chain_usable(GuestQueue *queue)
+{
+    return !virtio_device_disabled(queue->vdev) &&
+           virtqueue_rings(queue->vq) != VIRTQUEUE_RINGS_UNUSABLE;
+}
+
 int guest_chain_kick_fd(const GuestQueue *queue)
 {
     return event_notifier_get_fd(virtio_queue_get_host_notifier(queue->vq));

@@ -83,6 +83,14 @@ void guest_chain_push(GuestQueue *queue, const VirtQueueChain *chain,
  */
 void guest_chain_flush(GuestQueue *queue, unsigned count);
 
+/**
+ * guest_chain_usable() - can requests be completed now?
+ *
+ * Not while the guest has taken bus mastering away or has put the rings where
+ * there is no RAM: QEMU would drop the completion.
+ */
+bool guest_chain_usable(GuestQueue *queue);
+
 /** guest_chain_kick_fd() - where the guest's kicks arrive; borrowed */
 int guest_chain_kick_fd(const GuestQueue *queue);
 

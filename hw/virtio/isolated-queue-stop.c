@@ -177,7 +177,8 @@ unsigned isolated_queue_drain(IsolatedQueue *q)
     IsolatedRequest *req;
     unsigned num = 0;
 
-    if (isolated_queue_broken(q) || !q->link) {
+    if (isolated_queue_broken(q) || !q->link ||
+        !guest_chain_usable(&q->guest)) {
         return 0;
     }
     q->guest.bql = true;

@@ -213,11 +213,7 @@ void isolation_guest_drain(VirtIOIsolation *guest, uint32_t ms)
     for (;;) {
         out = 0;
         for (unsigned n = 0; n < guest->num_queues; n++) {
-            VirtQueue *vq = virtio_get_queue(guest->vdev, n);
-
-            /* Bus mastering may be off: then nothing can be returned. */
-            if (test_bit(n, guest->started) &&
-                virtqueue_rings(vq) != VIRTQUEUE_RINGS_UNUSABLE) {
+            if (test_bit(n, guest->started)) {
                 out += isolated_queue_drain(guest->queues[n]);
             }
         }
@@ -362,6 +358,31 @@ static VirtIOIsolation *guest_new(VhostUserState *user, VirtIODevice *vdev,
     }
     guest->vm_state = qemu_add_vm_change_state_handler(guest_vm_state, guest);
     return guest;
+}
+
+/* Only then does a device without VIRTIO_F_VERSION_1 have no driver. */
+static bool transport_is_modern_only(VirtIODevice *vdev)
+{
+    Object *proxy = OBJECT(qdev_get_parent_bus(DEVICE(vdev))->parent);
+    g_autofree char *legacy = NULL;
+
+    if (object_property_find(proxy, "disable-legacy")) {
+        legacy = object_property_get_str(proxy, "disable-legacy",
+                                         &error_abort);
+    }
+    return g_strcmp0(legacy, "on") == 0;
+}
+
+bool vhost_user_isolation_plugged(VirtIODevice *vdev, Error **errp)
+{
+    if (vdev->isolation && !virtio_host_has_feature(vdev, VIRTIO_F_VERSION_1) &&
+        transport_is_modern_only(vdev)) {
+        error_setg(errp, "memory-isolation: the backend does not offer "
+                   "VIRTIO_F_VERSION_1, without which a modern device has no "
+                   "driver; use disable-legacy=off or another backend");
+        return false;
+    }
+    return true;
 }
 
 bool vhost_user_isolation_realize(VhostUserState *user, VirtIODevice *vdev,

@@ -73,6 +73,13 @@ bool vhost_user_isolation_realize(VhostUserState *user, VirtIODevice *vdev,
                                   Error **errp);
 
 /**
+ * vhost_user_isolation_plugged() - can the device have a driver?
+ * @vdev: any; its features are known, and its bus
+ * @errp: set on failure
+ */
+bool vhost_user_isolation_plugged(VirtIODevice *vdev, Error **errp);
+
+/**
  * vhost_user_isolation_unrealize() - free the guest's side
  * @vdev: stopped, its connection gone; nothing happens if it is not isolated
  */
@@ -134,6 +141,12 @@ unsigned vhost_user_isolation_request(const VhostUserState *user,
                                       unsigned request);
 
 #else /* !CONFIG_VHOST_USER */
+
+static inline bool vhost_user_isolation_plugged(VirtIODevice *vdev,
+                                                Error **errp)
+{
+    return true;
+}
 
 static inline void vhost_user_isolation_unrealize(VirtIODevice *vdev)
 {
