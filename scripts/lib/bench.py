@@ -21,6 +21,7 @@ import shutil
 import statistics
 import sys
 import time
+from collections import Counter
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -49,14 +50,27 @@ _READ_IOPS, _READ_MSEC = 7, 8
 
 @dataclass(frozen=True)
 class Workload:
+    """What fio does.  With a batch, it submits so many requests at once."""
+
     name: str
     block_size: str
     depth: int
+    batch: int = 1
+
+    def options(self) -> str:
+        options = f"--bs={self.block_size} --iodepth={self.depth}"
+        if self.batch > 1:
+            options += (f" --iodepth_batch_submit={self.batch}"
+                        f" --iodepth_batch_complete_min={self.batch // 2}"
+                        f" --iodepth_batch_complete_max={self.depth}")
+        return options
 
 
 WORKLOADS = (Workload("4k-qd1", "4k", 1), Workload("4k-qd32", "4k", 32),
+             Workload("4k-qd32-b16", "4k", 32, 16),
              Workload("1m-qd4", "1m", 4))
-CONFIGS = ("off", "on", "on-iothread")
+# "sleep": the IOThread does not poll before it sleeps (poll-max-ns=0).
+CONFIGS = ("off", "on", "on-iothread", "on-iothread-sleep")
 
 
 @dataclass
@@ -68,6 +82,11 @@ class Sample:
     qemu_wakeups: float             # a request
     backend_ns: float
     backend_wakeups: float
+    # What the isolated queue counted; 0 with the property off.
+    kicks: float = 0                # a request
+    calls: float = 0                # a request
+    forward_batch: float = 0        # requests
+    return_batch: float = 0         # requests
 
 
 @dataclass
@@ -97,13 +116,16 @@ class Contender:
         isolated = config != "off" and harness.is_isolated()
         self.backend = Backend(WORK, None, queues=1, name=config).start()
         self.vm = GuestVm(WORK, f"vm-{config}")
+        self.isolated = isolated
         try:
+            if isolated and config == "on-iothread-sleep":
+                self.vm.add_args("-object", "iothread,id=io0,poll-max-ns=0")
             self.vm.add_memory(512, shared=not isolated)
             self.vm.add_args("-chardev",
                              f"socket,id=disk,path={self.backend.socket}",
-                             "-device", "vhost-user-blk-pci,chardev=disk," +
-                             "num-queues=1" + harness.isolation_args(
-                                 self.vm, config == "on-iothread", isolated))
+                             "-device", "vhost-user-blk-pci,id=disk0," +
+                             "chardev=disk,num-queues=1" +
+                             self._isolation_args())
             self.vm.add_job(JOB, with_fio=True)
             self.vm.launch()
             self.vm.wait_serial("^GUEST ready")
@@ -111,6 +133,20 @@ class Contender:
             self.end()
             raise
         self.thread = self._data_path_thread()
+
+    def _isolation_args(self) -> str:
+        if self.isolated and self.config == "on-iothread-sleep":
+            return ",memory-isolation=on,iothread=io0"
+        return harness.isolation_args(self.vm, self.config == "on-iothread",
+                                      self.isolated)
+
+    def _stats(self) -> Counter[str]:
+        """Counters of the isolated queue, so far."""
+        if not self.isolated:
+            return Counter()
+        return Counter(self.vm.cmd(
+            "qom-get", path="/machine/peripheral/disk0/virtio-backend",
+            property="memory-isolation-stats"))
 
     def _data_path_thread(self) -> int:
         threads = self.vm.cmd("query-iothreads")
@@ -136,22 +172,27 @@ class Contender:
     def run(self, load: Workload, seconds: float) -> Sample:
         start = len(self.vm.serial_text())
         before = self._usage()
-        self.vm.say(f"{load.name} --bs={load.block_size} "
-                    f"--iodepth={load.depth} --runtime={seconds:g}")
+        counted = self._stats()
+        self.vm.say(f"{load.name} {load.options()} --runtime={seconds:g}")
         found = self.vm.wait_serial(rf"^FIO {load.name} (.*?)\r?\n",
                                     seconds + 30, start)
         after = self._usage()
+        counted = self._stats() - counted
         fields = found.group(1).split(";")
         if len(fields) <= _READ_MSEC:
             raise harness.HarnessError(f"fio said: {found.group(1)!r}")
         rate = float(fields[_READ_IOPS])
         requests = max(1.0, rate * float(fields[_READ_MSEC]) / 1000)
+        done = counted["requests"]
         return Sample(
             rate,
             (after[0].ns - before[0].ns) / requests,
             (after[0].switches - before[0].switches) / requests,
             (after[1].ns - before[1].ns) / requests,
-            (after[1].switches - before[1].switches) / requests)
+            (after[1].switches - before[1].switches) / requests,
+            counted["kicks"] / max(1, done), counted["calls"] / max(1, done),
+            done / max(1, counted["forward-batches"]),
+            done / max(1, counted["return-batches"]))
 
 
 Results = dict[str, dict[str, list[Sample]]]
@@ -181,19 +222,29 @@ def median(samples: list[Sample], name: str) -> float:
     return statistics.median(getattr(s, name) for s in samples)
 
 
+# Heading, its second line, field of Sample, divisor, decimals.
+COLUMNS = (
+    ("requests/s", "", "requests_per_second", 1, 0),
+    ("QEMU", "us/req", "qemu_ns", 1000, 2),
+    ("wake-ups", "/req", "qemu_wakeups", 1, 3),
+    ("backend", "us/req", "backend_ns", 1000, 2),
+    ("wake-ups", "/req", "backend_wakeups", 1, 3),
+    ("kicks", "/req", "kicks", 1, 3),
+    ("calls", "/req", "calls", 1, 3),
+    ("batch", "out", "forward_batch", 1, 1),
+    ("batch", "back", "return_batch", 1, 1),
+)
+
+
 def print_table(results: Results) -> None:
-    print(f"{'':10}{'property':14}{'requests/s':>12}{'QEMU':>12}"
-          f"{'wake-ups':>10}{'backend':>12}{'wake-ups':>10}")
-    print(f"{'':24}{'':>12}{'µs/request':>12}{'/request':>10}"
-          f"{'µs/request':>12}{'/request':>10}")
+    for line in (0, 1):
+        print(f"{'':12} {('property', '')[line]:18}" +
+              "".join(f"{column[line]:>11}" for column in COLUMNS))
     for load, by_config in results.items():
         for config, samples in by_config.items():
-            print(f"{load:10}{config:14}"
-                  f"{median(samples, 'requests_per_second'):12.0f}"
-                  f"{median(samples, 'qemu_ns') / 1000:12.2f}"
-                  f"{median(samples, 'qemu_wakeups'):10.3f}"
-                  f"{median(samples, 'backend_ns') / 1000:12.2f}"
-                  f"{median(samples, 'backend_wakeups'):10.3f}")
+            cells = (f"{median(samples, name) / divisor:11.{decimals}f}"
+                     for _, _, name, divisor, decimals in COLUMNS)
+            print(f"{load:12} {config:18}{''.join(cells)}")
             load = ""
 
 
