@@ -27,6 +27,7 @@
 #include "qemu/thread.h"
 #include "qemu/units.h"
 #include "qapi/error.h"
+#include "qapi/qapi-events-virtio.h"
 #include "hw/virtio/virtio-bus.h"
 #include "system/runstate.h"
 #include "vhost-user-isolation-internal.h"
@@ -255,6 +256,16 @@ static void report_backend_fault(VirtIODevice *vdev, unsigned n,
     }
 }
 
+static void guest_send_event(VirtIOIsolation *guest, unsigned n,
+                             IsolatedQueueFault fault, const char *why)
+{
+    DeviceState *proxy = qdev_get_parent_bus(DEVICE(guest->vdev))->parent;
+    g_autofree char *path = object_get_canonical_path(OBJECT(guest->vdev));
+
+    qapi_event_send_vhost_user_queue_broken(
+        proxy->id, path, n, fault == ISOLATED_QUEUE_FAULT_BACKEND, why);
+}
+
 static void guest_faulted(void *opaque)
 {
     VirtIOIsolation *guest = opaque;
@@ -268,6 +279,7 @@ static void guest_faulted(void *opaque)
             test_and_set_bit(n, guest->reported)) {
             continue;
         }
+        guest_send_event(guest, n, fault, why);
         if (fault == ISOLATED_QUEUE_FAULT_GUEST) {
             virtio_error(guest->vdev, "%s: memory-isolation: queue %u: %s",
                          guest->vdev->name, n, why);
@@ -275,6 +287,23 @@ static void guest_faulted(void *opaque)
             report_backend_fault(guest->vdev, n, why);
         }
     }
+}
+
+bool vhost_user_isolation_can_save(VirtIODevice *vdev)
+{
+    VirtIOIsolation *guest = vdev->isolation;
+    unsigned kept = 0;
+
+    for (unsigned n = 0; guest && n < guest->num_queues; n++) {
+        kept += isolated_queue_in_flight(guest->queues[n]);
+    }
+    if (kept) {
+        error_report("%s: memory-isolation: %u request(s) that the backend "
+                     "did not complete cannot be saved; let the VM go on and "
+                     "try again, or raise memory-isolation-stop-ms",
+                     vdev->name, kept);
+    }
+    return !kept;
 }
 
 bool vhost_user_isolation_uses_ring(VirtIODevice *vdev, int n)

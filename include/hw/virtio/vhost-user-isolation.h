@@ -95,6 +95,15 @@ void vhost_user_isolation_unrealize(VirtIODevice *vdev);
 void vhost_user_isolation_reset(VirtIODevice *vdev);
 
 /**
+ * vhost_user_isolation_can_save() - is nothing out that a stream would lose?
+ * @vdev: any, stopped
+ *
+ * Returns: false, after an error message, if the backend has kept requests
+ * longer than the stop waited for them.
+ */
+bool vhost_user_isolation_can_save(VirtIODevice *vdev);
+
+/**
  * vhost_user_isolation_uses_ring() - is the queue's ring being processed?
  * @vdev: any
  * @n: queue, or -1 for any of them
@@ -154,6 +163,11 @@ static inline void vhost_user_isolation_unrealize(VirtIODevice *vdev)
 
 static inline void vhost_user_isolation_reset(VirtIODevice *vdev)
 {
+}
+
+static inline bool vhost_user_isolation_can_save(VirtIODevice *vdev)
+{
+    return true;
 }
 
 static inline bool vhost_user_isolation_uses_ring(VirtIODevice *vdev, int n)
