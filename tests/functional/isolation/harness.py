@@ -223,6 +223,13 @@ class GuestVm(QEMUMachine):
             raise LaunchRefused(f"QEMU ended with status {err.exitcode}: "
                                 f"{text}") from None
 
+    def isolation_stats(self, device: str = "disk0") -> dict[str, int]:
+        """Counters of an isolated device, summed over its queues."""
+        stats = self.cmd("qom-get", property="memory-isolation-stats",
+                         path=f"/machine/peripheral/{device}/virtio-backend")
+        assert isinstance(stats, dict)
+        return stats
+
     # What the guest says and hears
 
     def serial_text(self) -> str:

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from harness import GuestVm, on_both_threads
+from test_data import SMALLEST_REGION
 
 # Load until the host says a line; the load tool then verifies everything.
 LOAD = """
@@ -79,12 +80,12 @@ class Lifecycle:
     limit = 240
 
     def start(self, script: str, *, props: str = ",num-queues=2",
-              reboots: bool = False) -> GuestVm:
+              size: str | None = None, reboots: bool = False) -> GuestVm:
         self.image = self.make_disk("32M")
         self.backend = self.start_backend(self.image)
         vm = self.make_vm()
         vm.add_args("-smp", "2")
-        self.add_disk(vm, self.backend.socket, props=props)
+        self.add_disk(vm, self.backend.socket, props=props, size=size)
         vm.add_job(script, reboots=reboots)
         vm.launch()
         return vm
@@ -104,6 +105,19 @@ class Lifecycle:
             vm.cmd("cont")
             time.sleep(dice.uniform(0, 0.06))
         self.expect_progress(vm)
+        self.finish(vm)
+
+    def test_stop_and_cont_while_requests_wait_for_room(self) -> None:
+        vm = self.start(LOAD.replace("256K", "1M").replace("24", "48"),
+                        size=SMALLEST_REGION)
+        vm.wait_serial("^LOAD progress")
+        for _ in range(30):
+            vm.cmd("stop")
+            vm.cmd("cont")
+            time.sleep(0.05)
+        self.expect_progress(vm)
+        if self.isolated:
+            self.assertGreater(vm.isolation_stats()["parked"], 30)
         self.finish(vm)
 
     def expect_progress(self, vm: GuestVm) -> None:
