@@ -149,6 +149,8 @@ def code_tests() -> list[Test]:
              for claim in ("layers", "foreign-memory", "sizes", "licences",
                            "no-machine-names", "warnings-gcc",
                            "warnings-clang")]
+    tests.append(Test("code/docs", (PYTHON, str(lib / "check_docs.py")), 60,
+                      TOP))
     tests.append(Test("code/asan-build", (str(TOP / "scripts/setup"),
                                           "--variant", "asan"), 900, TOP,
                       alone=True))
