@@ -160,7 +160,8 @@ def write_fio() -> None:
 
 def copy_kernel() -> None:
     kernel = sorted((ROOT / "boot").glob("vmlinuz-*"))[-1]
-    shutil.copyfile(kernel, KERNEL)
+    shutil.copyfile(kernel, KERNEL.with_suffix(".new"))
+    KERNEL.with_suffix(".new").rename(KERNEL)
 
 
 def fingerprint() -> str:

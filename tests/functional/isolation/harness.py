@@ -219,7 +219,7 @@ class GuestVm(QEMUMachine):
         try:
             super().launch()
         except VMLaunchFailure as err:
-            text = (err.output or "").strip() or "no message"
+            text = (err.output or "").strip() or str(err.__cause__)
             raise LaunchRefused(f"QEMU ended with status {err.exitcode}: "
                                 f"{text}") from None
 
