@@ -1,0 +1,384 @@
+/*
+ * Queue harness: an isolated queue between a mock guest and a mock device,
+ * and a model of what must come out.
+ *
+ * This file plays control: it makes connections, starts and stops the queue
+ * as vhost does, and lets it run.  The BQL here is the main thread's: no other ever has it.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qemu/main-loop.h"
+#include "qemu/units.h"
+#include "hw/virtio/isolated-queue-internal.h"
+#include "queue-harness.h"
+
+#define PAGE BOUNCE_ALIGN_MAX
+#define POLL_MAX_NS 200000
+#define LOST_US (20 * G_USEC_PER_SEC)
+
+static __thread bool bql_is_locked;
+
+bool bql_locked(void)
+{
+    return bql_is_locked;
+}
+
+void bql_lock_impl(const char *file, int line)
+{
+    bql_is_locked = true;
+}
+
+void bql_unlock(void)
+{
+    bql_is_locked = false;
+}
+
+void bql_block_unlock(bool increase)
+{
+}
+
+/* The queue's thread. */
+
+/*
+ * Not a QemuEvent: a late wake-up for the last one on the stack would end the
+ * wait for this one.
+ */
+typedef struct Call {
+    QueueHarness *h;
+    void (*fn)(QueueHarness *h);
+    QemuSemaphore done;
+} Call;
+
+static void call_in_iothread(void *opaque)
+{
+    Call *call = opaque;
+
+    call->fn(call->h);
+    qemu_sem_post(&call->done);
+}
+
+void queue_call(QueueHarness *h, void (*fn)(QueueHarness *h))
+{
+    Call call = { .h = h, .fn = fn };
+
+    if (!h->iothread) {
+        fn(h);
+        return;
+    }
+    qemu_sem_init(&call.done, 0);
+    aio_bh_schedule_oneshot(h->ctx, call_in_iothread, &call);
+    qemu_sem_wait(&call.done);
+    qemu_sem_destroy(&call.done);
+}
+
+/*
+ * In the queue's thread: is nothing left to do?  A queue that polls, or whose
+ * thread has not got round to it yet, can look idle from outside.
+ */
+static void look_for_work(QueueHarness *h)
+{
+    bool attached = isolated_queue_attached(h->q) &&
+                    isolated_queue_state(h->q) != ISOLATED_QUEUE_BROKEN;
+
+    h->parked = attached && h->q->next_unsent;
+    h->idle = !attached ||
+              (!shadow_ring_has_used(h->link->ring) &&
+               (h->parked || !mock_guest_num_offered(h->guest)));
+}
+
+/* Grows with everything that the queue does. */
+static uint64_t activity(const QueueHarness *h)
+{
+    const IsolatedQueueStats *stats = isolated_queue_stats(h->q);
+
+    return qatomic_read(&h->guest->num_looks) +
+           qatomic_read(&h->guest->num_pops) +
+           qatomic_read(&h->guest->num_calls) +
+           stat64_get(&stats->kicks) + stat64_get(&stats->calls) +
+           stat64_get(&stats->guest_kicks) + stat64_get(&stats->parked) +
+           stat64_get(&stats->forward_runs) + stat64_get(&stats->return_runs);
+}
+
+void queue_settle(QueueHarness *h)
+{
+    int64_t deadline = g_get_monotonic_time() + LOST_US;
+    uint64_t seen;
+
+    do {
+        seen = activity(h);
+        main_loop_wait(true);
+        queue_call(h, look_for_work);
+        main_loop_wait(true);
+        /* A kick or call was lost, or the queue does not come to rest. */
+        g_assert_cmpint(g_get_monotonic_time(), <, deadline);
+    } while (!h->idle || activity(h) != seen);
+}
+
+/* The connection. */
+
+static void link_new(QueueHarness *h)
+{
+    ShadowRingLayout layout = shadow_ring_layout(SHADOW_RING_SPLIT,
+                                                 h->params.ring_size);
+    uint64_t start = PAGE + ROUND_UP(layout.bytes, PAGE);
+    IsolatedLink *link = g_new0(IsolatedLink, 1);
+
+    link->region = bounce_region_new(start + h->params.share, &error_abort);
+    h->config = (ShadowRingConfig) {
+        .format = SHADOW_RING_SPLIT,
+        .size = h->params.ring_size,
+        .event_idx = h->params.event_idx,
+        .indirect = h->params.indirect,
+        .mem = link->region->host + PAGE,
+    };
+    link->ring = shadow_ring_new(&h->config);
+    link->pool = bounce_pool_new(start, h->params.share, h->params.ring_size);
+    g_assert_cmpint(event_notifier_init(&link->kick, 0), ==, 0);
+    g_assert_cmpint(event_notifier_init(&link->call, 0), ==, 0);
+    mock_device_init(&h->device, &h->config);
+    h->device.tables = link->region->host + start;
+    h->device.tables_addr = link->region->guest_base + start;
+    h->device.tables_bytes = h->params.share;
+    h->link = link;
+}
+
+static void link_free(IsolatedLink *link)
+{
+    mock_guest_check_secret(link->region->host, link->region->size);
+    bounce_pool_check(link->pool);
+    event_notifier_cleanup(&link->kick);
+    event_notifier_cleanup(&link->call);
+    shadow_ring_free(link->ring);
+    bounce_pool_free(link->pool);
+    bounce_region_free(link->region);
+    g_free(link);
+}
+
+static void drop_held(QueueHarness *h)
+{
+    for (unsigned i = 0; i < h->held->len; i++) {
+        g_ptr_array_add(h->spare, g_ptr_array_index(h->held, i));
+    }
+    g_ptr_array_set_size(h->held, 0);
+}
+
+/* The control path. */
+
+static void do_attach(QueueHarness *h)
+{
+    mock_guest_own(h->guest, !h->iothread);
+    isolated_queue_connect(h->q, h->link);
+    isolated_queue_attach(h->q, h->ctx, !h->iothread);
+}
+
+void queue_attach(QueueHarness *h)
+{
+    if (h->stopped) {
+        /* SET_VRING_BASE */
+        h->device.next_avail = shadow_ring_base(h->link->ring);
+        h->stopped = false;
+    }
+    queue_call(h, do_attach);
+}
+
+static void do_detach(QueueHarness *h)
+{
+    isolated_queue_detach(h->q);
+    g_assert_false(isolated_queue_attached(h->q));
+    mock_guest_disown(h->guest);
+}
+
+void queue_detach(QueueHarness *h)
+{
+    queue_call(h, do_detach);
+}
+
+void queue_stop_begin(QueueHarness *h)
+{
+    queue_detach(h);
+    mock_guest_own(h->guest, true);
+    isolated_queue_unpark(h->q);
+}
+
+/* What the backend fetched from @base on, it has forgotten. */
+static void model_stopped(QueueHarness *h, uint16_t base)
+{
+    while (h->device.next_avail != base) {
+        BackendRequest *r = g_ptr_array_steal_index(h->held,
+                                                    h->held->len - 1);
+
+        if (r->guest) {
+            h->num_fetched--;
+            r->guest->fetched = false;
+        }
+        g_ptr_array_add(h->spare, r);
+        h->device.next_avail--;
+    }
+    h->num_ahead = 0;
+}
+
+void queue_stop_end(QueueHarness *h, uint16_t base)
+{
+    IsolatedQueueState state = isolated_queue_state(h->q);
+    unsigned kept = isolated_queue_in_flight(h->q);
+
+    mock_guest_disown(h->guest);
+    queue_collect(h);
+    h->stopped = true;
+    if (state == ISOLATED_QUEUE_BROKEN) {
+        return;
+    }
+    g_assert_cmpuint(h->used_num, ==, 0);
+    model_stopped(h, base);
+    g_assert_cmpint(state, ==, kept ? ISOLATED_QUEUE_KEPT
+                                    : ISOLATED_QUEUE_IDLE);
+    g_assert_cmpuint(kept, >=, h->num_fetched);
+    g_assert_cmpuint(kept + mock_guest_num_offered(h->guest), ==, h->out->len);
+    g_assert_cmpuint(shadow_ring_in_flight(h->link->ring), ==, h->held->len);
+    bounce_pool_check(h->link->pool);
+}
+
+void queue_stop(QueueHarness *h, bool alive)
+{
+    queue_stop_begin(h);
+    if (alive) {
+        mock_device_publish(&h->device);
+    }
+    isolated_queue_drain(h->q);
+    isolated_queue_stopped(h->q, alive ? h->device.next_avail : 0x1234, alive);
+    if (alive) {
+        queue_stop_end(h, h->device.next_avail);
+    } else {
+        mock_guest_disown(h->guest);
+        queue_collect(h);
+    }
+}
+
+void queue_reconnect(QueueHarness *h)
+{
+    IsolatedLink *old = h->link;
+
+    queue_collect(h);
+    isolated_queue_disconnect(h->q);
+    link_free(old);
+    link_new(h);
+    isolated_queue_connect(h->q, h->link);
+    for (unsigned i = 0; i < h->num_fetched; i++) {
+        MockGuestRequest *r = g_ptr_array_index(h->out, i);
+
+        r->fetched = false;
+    }
+    h->num_fetched = 0;
+    h->num_ahead = 0;
+    h->used_num = 0;
+    h->stopped = false;
+    drop_held(h);
+}
+
+void queue_reset(QueueHarness *h)
+{
+    isolated_queue_reset(h->q);
+    mock_guest_reset(h->guest);
+    g_ptr_array_set_size(h->out, 0);
+    h->num_fetched = 0;
+    h->used_num = 0;
+    h->num_ahead = h->stopped ? 0 : shadow_ring_base(h->link->ring) -
+                                    h->device.next_avail;
+    for (unsigned i = 0; i < h->held->len; i++) {
+        BackendRequest *r = g_ptr_array_index(h->held, i);
+
+        r->guest = NULL;
+    }
+    g_assert_cmpint(isolated_queue_state(h->q), ==, ISOLATED_QUEUE_IDLE);
+}
+
+static void on_faulted(void *opaque)
+{
+    QueueHarness *h = opaque;
+
+    h->num_faulted++;
+}
+
+static void set_up_owner(QueueHarness *h)
+{
+    if (h->params.owner == QUEUE_OWNER_MAIN_LOOP) {
+        h->ctx = iohandler_get_aio_context();
+        return;
+    }
+    h->iothread = iothread_new();
+    h->ctx = iothread_get_aio_context(h->iothread);
+    if (h->params.owner == QUEUE_OWNER_POLLING_IOTHREAD) {
+        aio_context_set_poll_params(h->ctx, POLL_MAX_NS, 0, 0, &error_abort);
+    }
+}
+
+QueueHarness *queue_harness_new(const QueueParams *params)
+{
+    QueueHarness *h = g_new0(QueueHarness, 1);
+
+    h->params = *params;
+    h->params.ring_size = params->ring_size ?: 64;
+    h->params.share = params->share ?: 8 * MiB;
+    h->params.num_requests = params->num_requests ?: 128;
+    h->params.slot_bytes = params->slot_bytes ?: 1 * MiB;
+    bql_lock_impl(__FILE__, __LINE__);
+    set_up_owner(h);
+    h->guest = mock_guest_new(h->params.num_requests, h->params.slot_bytes,
+                              params->event_idx);
+    h->faulted = qemu_bh_new(on_faulted, h);
+    h->out = g_ptr_array_sized_new(h->params.num_requests);
+    h->held = g_ptr_array_sized_new(h->params.ring_size);
+    h->spare = g_ptr_array_new_with_free_func(g_free);
+    h->used = g_new0(QueueCompletion, h->params.ring_size);
+    h->q = isolated_queue_new(&(IsolatedQueueConfig) {
+        .vq = (VirtQueue *)h->guest,
+        .scrub = !params->no_scrub,
+        .all_writable = params->all_writable,
+        .faulted = h->faulted,
+    });
+    g_assert_cmpint(isolated_queue_state(h->q), ==, ISOLATED_QUEUE_IDLE);
+    link_new(h);
+    isolated_queue_connect(h->q, h->link);
+    queue_attach(h);
+    return h;
+}
+
+void queue_harness_free(QueueHarness *h)
+{
+    if (isolated_queue_attached(h->q)) {
+        queue_detach(h);
+    }
+    isolated_queue_disconnect(h->q);
+    isolated_queue_free(h->q);
+    link_free(h->link);
+    if (h->iothread) {
+        iothread_join(h->iothread);
+    }
+    qemu_bh_delete(h->faulted);
+    mock_guest_free(h->guest);
+    drop_held(h);
+    g_ptr_array_unref(h->spare);
+    g_ptr_array_unref(h->held);
+    g_ptr_array_unref(h->out);
+    g_free(h->used);
+    g_free(h);
+}
+
+void queue_run_matrix(const QueueParams *params, QueueScenario *scenario)
+{
+    QueueParams p = *params;
+
+    for (p.owner = 0; p.owner < QUEUE_OWNER__MAX; p.owner++) {
+        for (unsigned event_idx = 0; event_idx < 2; event_idx++) {
+            QueueHarness *h;
+
+            p.event_idx = event_idx;
+            h = queue_harness_new(&p);
+            scenario(h);
+            queue_harness_free(h);
+        }
+    }
+}

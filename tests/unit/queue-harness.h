@@ -1,0 +1,169 @@
+/*
+ * Queue harness: an isolated queue between a mock guest and a mock device,
+ * and a model of what must come out.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef TESTS_UNIT_QUEUE_HARNESS_H
+#define TESTS_UNIT_QUEUE_HARNESS_H
+
+#include "hw/virtio/isolated-queue.h"
+#include "iothread.h"
+#include "mock-device.h"
+#include "mock-guest.h"
+
+/** Who owns the queue. */
+typedef enum QueueOwner {
+    QUEUE_OWNER_MAIN_LOOP,
+    QUEUE_OWNER_IOTHREAD,
+    QUEUE_OWNER_POLLING_IOTHREAD,
+    QUEUE_OWNER__MAX
+} QueueOwner;
+
+/**
+ * QueueParams - one case
+ * @owner: which thread
+ * @event_idx: on both rings
+ * @indirect: feature of the shadow ring
+ * @no_scrub: property memory-isolation-scrub=off
+ * @all_writable: see IsolatedQueueConfig
+ * @ring_size: of the shadow ring; 0: 64
+ * @share: bounce space; 0: 8 MiB
+ * @num_requests: that the guest can have out; 0: 128
+ * @slot_bytes: guest memory of each; 0: 1 MiB
+ */
+typedef struct QueueParams {
+    QueueOwner owner;
+    bool event_idx;
+    bool indirect;
+    bool no_scrub;
+    bool all_writable;
+    uint16_t ring_size;
+    uint64_t share;
+    unsigned num_requests;
+    uint64_t slot_bytes;
+} QueueParams;
+
+/**
+ * BackendRequest - one request as the backend has it
+ * @guest: whose it is; NULL: an orphan
+ * @serial: of @guest, when it was fetched
+ * @start: first byte of its buffers in the region
+ * @end: behind the last
+ */
+typedef struct BackendRequest {
+    MockRequest ring;
+    MockGuestRequest *guest;
+    uint64_t serial;
+    uint64_t start;
+    uint64_t end;
+} BackendRequest;
+
+/** A completion that the guest must see next. */
+typedef struct QueueCompletion {
+    MockGuestRequest *guest;
+    uint64_t serial;
+    uint64_t written;
+    uint32_t raw_len;
+} QueueCompletion;
+
+/**
+ * QueueHarness - everything a scenario needs
+ *
+ * The test's thread, which holds the BQL, is guest and backend at once.  The
+ * queue runs in its own thread, or when the test lets the main loop run.
+ *
+ * Lists of requests that the guest has out: @out, in guest order; the first
+ * @num_fetched of them are the backend's.
+ */
+typedef struct QueueHarness {
+    QueueParams params;
+    IOThread *iothread;
+    AioContext *ctx;
+    IsolatedQueue *q;
+    QEMUBH *faulted;
+    unsigned num_faulted;
+    /* As queue_settle() found it. */
+    bool idle;
+    bool parked;
+
+    MockGuest *guest;
+    GPtrArray *out;
+    unsigned num_fetched;
+
+    /* The connection. */
+    IsolatedLink *link;
+    ShadowRingConfig config;
+    MockDevice device;
+    GPtrArray *held;            /* fetched, not used                        */
+    GPtrArray *spare;
+    unsigned num_ahead;         /* orphans that the backend fetches first   */
+    bool stopped;               /* SET_VRING_BASE comes before the next     */
+    QueueCompletion *used;      /* ring_size of them                        */
+    unsigned used_first;
+    unsigned used_num;
+    uint64_t num_returned;
+} QueueHarness;
+
+typedef void QueueScenario(QueueHarness *h);
+
+/** Run @scenario for each owner, with and without event_idx. */
+void queue_run_matrix(const QueueParams *params, QueueScenario *scenario);
+
+/** A connected, attached queue. */
+QueueHarness *queue_harness_new(const QueueParams *params);
+/** Stops it.  The model must agree that nothing is left in the region. */
+void queue_harness_free(QueueHarness *h);
+
+/** Let the queue do what it can.  It must not sleep over anything. */
+void queue_settle(QueueHarness *h);
+
+/** Call @fn in the queue's thread and wait. */
+void queue_call(QueueHarness *h, void (*fn)(QueueHarness *h));
+
+/** Steps of the control path. */
+void queue_attach(QueueHarness *h);
+void queue_detach(QueueHarness *h);
+/** Detach, unpark, drain; the backend answers honestly, or is dead. */
+void queue_stop(QueueHarness *h, bool alive);
+/** Detach and unpark; the test calls isolated_queue_stopped(). */
+void queue_stop_begin(QueueHarness *h);
+/** ... and tells the model that the backend answered @base. */
+void queue_stop_end(QueueHarness *h, uint16_t base);
+/** New region and ring; not attached. */
+void queue_reconnect(QueueHarness *h);
+/** Of the guest; not attached. */
+void queue_reset(QueueHarness *h);
+
+/** Steps of the guest. */
+MockGuestRequest *queue_offer(QueueHarness *h, uint32_t out, uint32_t in);
+void queue_offer_many(QueueHarness *h, unsigned num, uint32_t out,
+                      uint32_t in);
+/** Random buffers of at most @max bytes; NULL: the guest has no more. */
+MockGuestRequest *queue_offer_random(QueueHarness *h, uint32_t max);
+void queue_offer_request(QueueHarness *h, MockGuestRequest *request);
+/** Check and take every completion; returns how many. */
+unsigned queue_collect(QueueHarness *h);
+
+/** Steps of the backend.  Fetching checks everything that it can see. */
+BackendRequest *backend_fetch(QueueHarness *h);
+unsigned backend_fetch_all(QueueHarness *h);
+/** Request @i of @held: write @written bytes, say @len. */
+void backend_use(QueueHarness *h, unsigned i, uint64_t written, uint32_t len);
+/** All writable bytes. */
+void backend_complete(QueueHarness *h, unsigned i);
+/** Show what was used, and call if that was asked for. */
+void backend_publish(QueueHarness *h);
+void backend_complete_all(QueueHarness *h);
+/** Where a byte of a descriptor is. */
+uint8_t *backend_host(const QueueHarness *h, uint64_t addr);
+
+/** Fetch, complete, collect until nothing is out. */
+void queue_finish(QueueHarness *h);
+
+/** Assert that the queue is broken, reported once, for this reason. */
+void queue_assert_broken(QueueHarness *h, IsolatedQueueFault fault,
+                         const char *why);
+
+#endif /* TESTS_UNIT_QUEUE_HARNESS_H */

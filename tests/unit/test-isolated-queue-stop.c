@@ -1,0 +1,413 @@
+/*
+ * Tests of the isolated queue's stop, start, reset, lost connections and
+ * faults.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/main-loop.h"
+#include "qemu/units.h"
+#include "qapi/error.h"
+#include "queue-harness.h"
+
+static const QueueParams defaults;
+
+static void fetch(QueueHarness *h, unsigned num)
+{
+    while (num--) {
+        g_assert_nonnull(backend_fetch(h));
+    }
+}
+
+static void assert_state(QueueHarness *h, IsolatedQueueState state)
+{
+    g_assert_cmpint(isolated_queue_state(h->q), ==, state);
+}
+
+/* Everything is out once more, and nothing was returned twice. */
+static void finish_all(QueueHarness *h, uint64_t num)
+{
+    queue_finish(h);
+    g_assert_cmpuint(h->num_returned, ==, num);
+    g_assert_cmpuint(mock_guest_num_offered(h->guest), ==, 0);
+    queue_stop(h, true);
+    assert_state(h, ISOLATED_QUEUE_IDLE);
+}
+
+static void stop_at_rest(QueueHarness *h)
+{
+    for (unsigned i = 0; i < 5; i++) {
+        queue_offer_many(h, 10, 100, 100);
+        queue_settle(h);
+        backend_fetch_all(h);
+        while (h->held->len) {
+            backend_complete(h, 0);
+        }
+        /* Nobody calls: the stop itself must find them. */
+        queue_stop(h, true);
+        g_assert_cmpuint(h->num_returned, ==, 10 * (i + 1));
+        assert_state(h, ISOLATED_QUEUE_IDLE);
+        queue_attach(h);
+        assert_state(h, ISOLATED_QUEUE_RUNNING);
+    }
+    finish_all(h, 50);
+}
+
+static void stop_unfetched(QueueHarness *h)
+{
+    queue_offer_many(h, 10, 100, 100);
+    queue_settle(h);
+    g_assert_cmpuint(mock_guest_num_offered(h->guest), ==, 0);
+    queue_stop(h, true);
+    assert_state(h, ISOLATED_QUEUE_IDLE);
+    g_assert_cmpuint(mock_guest_num_offered(h->guest), ==, 10);
+    g_assert_cmpuint(bounce_pool_held(h->link->pool), ==, 0);
+    queue_attach(h);
+    finish_all(h, 10);
+}
+
+static void stop_fetched(QueueHarness *h)
+{
+    queue_offer_many(h, 10, 100, 100);
+    queue_settle(h);
+    fetch(h, 6);
+    queue_stop(h, true);
+    assert_state(h, ISOLATED_QUEUE_KEPT);
+    g_assert_cmpuint(isolated_queue_in_flight(h->q), ==, 6);
+    g_assert_cmpuint(mock_guest_num_offered(h->guest), ==, 4);
+    /* A second stop finds nothing to do. */
+    queue_attach(h);
+    queue_stop(h, true);
+    assert_state(h, ISOLATED_QUEUE_KEPT);
+    g_assert_cmpuint(isolated_queue_in_flight(h->q), ==, 6);
+    queue_attach(h);
+    finish_all(h, 10);
+}
+
+/* The parked request was popped, but the backend never saw it. */
+static void stop_parked(QueueHarness *h)
+{
+    queue_offer_many(h, 10, 100, 100);
+    queue_settle(h);
+    g_assert_true(h->parked);
+    fetch(h, 2);
+    backend_complete(h, 1);
+    queue_stop_begin(h);
+    g_assert_cmpuint(mock_guest_num_offered(h->guest), ==, 8);
+    mock_device_publish(&h->device);
+    /* It has device-readable bytes, so it is waited for. */
+    g_assert_cmpuint(isolated_queue_drain(h->q), ==, 1);
+    isolated_queue_stopped(h->q, h->device.next_avail, true);
+    queue_stop_end(h, h->device.next_avail);
+    assert_state(h, ISOLATED_QUEUE_KEPT);
+    queue_attach(h);
+    finish_all(h, 10);
+}
+
+static void stop_receiving(QueueHarness *h)
+{
+    queue_offer_many(h, 3, 0, 100);
+    queue_offer_many(h, 2, 100, 0);
+    queue_settle(h);
+    backend_fetch_all(h);
+    queue_stop_begin(h);
+    g_assert_cmpuint(isolated_queue_drain(h->q), ==, 2);
+    isolated_queue_stopped(h->q, h->device.next_avail, true);
+    queue_stop_end(h, h->device.next_avail);
+    queue_attach(h);
+    finish_all(h, 5);
+}
+
+static void stop_anywhere(QueueHarness *h)
+{
+    uint64_t offered = 0;
+
+    for (unsigned i = 0; i < 200; i++) {
+        for (int n = g_test_rand_int_range(0, 40); n > 0; n--) {
+            offered += !!queue_offer_random(h, 2000);
+        }
+        if (g_test_rand_bit()) {
+            queue_settle(h);
+        }
+        while (g_test_rand_int_range(0, 8) && backend_fetch(h)) {
+            continue;
+        }
+        while (g_test_rand_int_range(0, 8) && h->held->len) {
+            backend_complete(h, g_test_rand_int_range(0, h->held->len));
+        }
+        queue_stop(h, true);
+        queue_attach(h);
+    }
+    finish_all(h, offered);
+}
+
+/* It forgets what it fetched and did not use, and asks for it again. */
+static void in_order_backend(QueueHarness *h)
+{
+    for (unsigned i = 0; i < 20; i++) {
+        uint16_t base;
+
+        queue_offer_many(h, 10, 100, 100);
+        queue_settle(h);
+        fetch(h, 8);
+        backend_complete(h, 0);
+        backend_complete(h, 0);
+        backend_publish(h);
+        base = h->device.next_avail - 6;
+        queue_stop_begin(h);
+        g_assert_cmpuint(isolated_queue_drain(h->q), ==, 8);
+        isolated_queue_stopped(h->q, base, true);
+        queue_stop_end(h, base);
+        assert_state(h, ISOLATED_QUEUE_IDLE);
+        queue_attach(h);
+        queue_finish(h);
+    }
+    finish_all(h, 200);
+}
+
+/* Stop with 6 requests out of 10 fetched and some used; answer @raw_base. */
+static void stop_with_answer(QueueHarness *h, unsigned num_used,
+                             uint32_t raw_base)
+{
+    queue_stop_begin(h);
+    while (num_used--) {
+        backend_complete(h, h->held->len - 1);
+    }
+    mock_device_publish(&h->device);
+    isolated_queue_drain(h->q);
+    isolated_queue_stopped(h->q, raw_base, true);
+    queue_stop_end(h, h->device.next_avail);
+}
+
+static void backend_lies(QueueHarness *h)
+{
+    static const struct {
+        unsigned num_used;
+        int32_t answer;         /* after the truth */
+        const char *why;
+    } lies[] = {
+        { 0, 5, "no request in flight" },
+        { 0, -7, "no request in flight" },
+        { 0, 0x10000, "no request in flight" },
+        { 0, INT32_MIN, "no request in flight" },
+        { 6, -1, "no request in flight" },
+        /* The newest was used, and the answer says it was not fetched. */
+        { 1, -1, "did not fetch" },
+        { 2, -3, "did not fetch" },
+    };
+
+    for (unsigned i = 0; i < ARRAY_SIZE(lies); i++) {
+        h->num_faulted = 0;
+        queue_offer_many(h, 10, 100, 100);
+        queue_settle(h);
+        fetch(h, 6);
+        stop_with_answer(h, lies[i].num_used,
+                         (uint32_t)h->device.next_avail + lies[i].answer);
+        queue_assert_broken(h, ISOLATED_QUEUE_FAULT_BACKEND, lies[i].why);
+        queue_reset(h);
+        queue_reconnect(h);
+        queue_attach(h);
+        queue_offer_many(h, 10, 100, 100);
+        queue_finish(h);
+    }
+}
+
+static void pause_and_go_on(QueueHarness *h)
+{
+    queue_offer_many(h, 20, 100, 100);
+    queue_settle(h);
+    fetch(h, 10);
+    queue_detach(h);
+    backend_complete(h, 3);
+    backend_publish(h);
+    fetch(h, 2);
+    queue_offer_many(h, 20, 100, 100);
+    g_assert_cmpuint(queue_collect(h), ==, 0);
+    queue_attach(h);
+    queue_settle(h);
+    g_assert_cmpuint(queue_collect(h), ==, 1);
+    finish_all(h, 40);
+}
+
+/* QEMU would drop a completion then: it comes when the guest can see it. */
+static void stop_without_guest(QueueHarness *h)
+{
+    queue_offer_many(h, 4, 100, 100);
+    queue_settle(h);
+    fetch(h, 4);
+    backend_complete(h, 1);
+    queue_detach(h);
+    backend_publish(h);
+    h->guest->unusable = true;
+    mock_guest_own(h->guest, true);
+    g_assert_cmpuint(isolated_queue_drain(h->q), ==, 0);
+    isolated_queue_stopped(h->q, h->device.next_avail, true);
+    mock_guest_disown(h->guest);
+    assert_state(h, ISOLATED_QUEUE_KEPT);
+    h->guest->unusable = false;
+    g_assert_cmpuint(queue_collect(h), ==, 0);
+    queue_attach(h);
+    finish_all(h, 4);
+}
+
+static void connection_lost(QueueHarness *h)
+{
+    uint64_t offered = 0;
+
+    for (unsigned i = 0; i < 50; i++) {
+        for (int n = g_test_rand_int_range(5, 40); n > 0; n--) {
+            offered += !!queue_offer_random(h, 2000);
+        }
+        queue_settle(h);
+        while (g_test_rand_int_range(0, 16) && backend_fetch(h)) {
+            continue;
+        }
+        while (g_test_rand_int_range(0, 8) && h->held->len) {
+            backend_complete(h, g_test_rand_int_range(0, h->held->len));
+        }
+        if (g_test_rand_bit()) {
+            backend_publish(h);
+        }
+        queue_stop(h, false);
+        queue_reconnect(h);
+        queue_attach(h);
+    }
+    finish_all(h, offered);
+}
+
+static void connection_lost_at_once(QueueHarness *h)
+{
+    queue_offer_many(h, 20, 100, 100);
+    queue_settle(h);
+    backend_fetch_all(h);
+    backend_complete(h, 4);
+    backend_complete(h, 4);
+    backend_publish(h);
+    queue_settle(h);
+    queue_detach(h);
+    queue_reconnect(h);
+    g_assert_cmpuint(isolated_queue_in_flight(h->q), ==, 18);
+    queue_attach(h);
+    queue_settle(h);
+    g_assert_cmpuint(backend_fetch_all(h), ==, 18);
+    finish_all(h, 20);
+}
+
+static void reset_with_requests_out(QueueHarness *h)
+{
+    queue_offer_many(h, 20, 1000, 1000);
+    queue_settle(h);
+    fetch(h, 8);
+    queue_stop(h, true);
+    queue_reset(h);
+    queue_reset(h);
+    g_assert_cmpuint(shadow_ring_in_flight(h->link->ring), ==, 8);
+    queue_attach(h);
+
+    /* Old and new ones are out together. */
+    queue_offer_many(h, 5, 1000, 1000);
+    queue_settle(h);
+    fetch(h, 5);
+    backend_complete(h, 12);
+    while (h->held->len > 4) {
+        backend_complete(h, 0);
+    }
+    backend_publish(h);
+    queue_settle(h);
+    g_assert_cmpuint(queue_collect(h), ==, 1);
+    g_assert_cmpuint(shadow_ring_in_flight(h->link->ring), ==, 4);
+    queue_finish(h);
+    g_assert_cmpuint(h->num_returned, ==, 5);
+}
+
+/* Without a stop: requests that the backend fetches afterwards are dead. */
+static void reset_while_paused(QueueHarness *h)
+{
+    queue_offer_many(h, 20, 1000, 1000);
+    queue_settle(h);
+    fetch(h, 8);
+    queue_detach(h);
+    backend_complete(h, 3);
+    backend_publish(h);
+    queue_reset(h);
+    g_assert_cmpuint(h->num_ahead, ==, 12);
+    queue_attach(h);
+    queue_offer_many(h, 5, 1000, 1000);
+    queue_settle(h);
+    fetch(h, 17);
+    finish_all(h, 5);
+}
+
+static void reset_then_unfetched(QueueHarness *h)
+{
+    queue_offer_many(h, 10, 1000, 1000);
+    queue_settle(h);
+    fetch(h, 3);
+    queue_detach(h);
+    queue_reset(h);
+    queue_attach(h);
+    queue_offer_many(h, 5, 1000, 1000);
+    queue_settle(h);
+    queue_stop(h, true);
+    assert_state(h, ISOLATED_QUEUE_IDLE);
+    g_assert_cmpuint(shadow_ring_in_flight(h->link->ring), ==, 3);
+    g_assert_cmpuint(mock_guest_num_offered(h->guest), ==, 5);
+    queue_attach(h);
+    finish_all(h, 5);
+}
+
+static void reset_then_lost(QueueHarness *h)
+{
+    queue_offer_many(h, 20, 1000, 1000);
+    queue_settle(h);
+    fetch(h, 8);
+    queue_detach(h);
+    queue_reset(h);
+    queue_reconnect(h);
+    queue_attach(h);
+    queue_settle(h);
+    g_assert_false(mock_device_has_avail(&h->device));
+    queue_offer_many(h, 5, 1000, 1000);
+    finish_all(h, 5);
+}
+
+static void run(const void *scenario)
+{
+    queue_run_matrix(&defaults, scenario);
+}
+
+static void run_small(const void *scenario)
+{
+    const QueueParams params = { .ring_size = 4 };
+
+    queue_run_matrix(&params, scenario);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    qemu_init_main_loop(&error_abort);
+
+#define ADD(claim, scenario) \
+    g_test_add_data_func("/isolated-queue/" claim, scenario, run)
+    ADD("stop/returns-what-is-completed", stop_at_rest);
+    ADD("stop/gives-back-what-was-not-fetched", stop_unfetched);
+    ADD("stop/keeps-what-was-fetched", stop_fetched);
+    ADD("stop/does-not-wait-for-receive-buffers", stop_receiving);
+    ADD("stop/at-any-moment-loses-nothing", stop_anywhere);
+    ADD("stop/sends-again-what-the-backend-forgot", in_order_backend);
+    ADD("stop/answer-that-cannot-be-true-breaks", backend_lies);
+    ADD("stop/leaves-completions-to-a-guest-that-can-see", stop_without_guest);
+    ADD("pause/goes-on-where-it-was", pause_and_go_on);
+    ADD("lost/everything-is-sent-again-in-order", connection_lost);
+    ADD("lost/at-once-and-nothing-returns-twice", connection_lost_at_once);
+    ADD("reset/orphans-do-not-reach-the-guest", reset_with_requests_out);
+    ADD("reset/backend-may-fetch-orphans", reset_while_paused);
+    ADD("reset/orphans-stay-when-newer-ones-go-back", reset_then_unfetched);
+    ADD("reset/new-connection-drops-orphans", reset_then_lost);
+#undef ADD
+    g_test_add_data_func("/isolated-queue/stop/gives-back-what-had-to-wait",
+                         stop_parked, run_small);
+    return g_test_run();
+}
