@@ -201,4 +201,21 @@ class Lifecycle:
         self.expect_ok(vm)
         self.verify_image(image, "--size", "256K", "--generation", "7")
 
-
+    def test_guest_reset_while_requests_are_slow(self) -> None:
+        """What the backend still has belongs to a guest that is no more."""
+        image = self.make_disk("32M")
+        backend = self.start_backend(image, iops=15)
+        vm = self.make_vm()
+        self.add_disk(vm, backend.socket, props=",num-queues=1")
+        vm.add_job("load write /dev/vda --size 256K --depth 40 "
+                   "--max-request 4K --generation 7 && "
+                   "load verify /dev/vda --size 256K --generation 7 "
+                   "--depth 40", reboots=True)
+        vm.launch()
+        for pause in (0.4, 3, 9):
+            so_far = len(vm.serial_text())
+            vm.wait_serial("^LOAD started", 60, so_far)
+            time.sleep(pause)
+            vm.cmd("system_reset")
+        self.expect_ok(vm)
+        self.verify_image(image, "--size", "256K", "--generation", "7")
