@@ -217,21 +217,19 @@ void isolated_queue_stopped(IsolatedQueue *q, uint32_t raw_base, bool alive)
 {
     uint16_t num;
 
-    if (isolated_queue_broken(q)) {
-        return;
-    }
     if (alive && q->link) {
         /* Nothing that the backend completed before it answered is lost. */
         isolated_queue_drain(q);
-        if (!isolated_queue_broken(q) &&
+        /* Also if the guest broke the queue: reset goes on with this ring. */
+        if (q->fault != ISOLATED_QUEUE_FAULT_BACKEND &&
             (!shadow_ring_unfetched(q->link->ring, raw_base, &num) ||
              !isolated_queue_take_back(q, num))) {
             isolated_queue_break(q, ISOLATED_QUEUE_FAULT_BACKEND, "%s",
                                  shadow_ring_fault(q->link->ring));
         }
-        if (isolated_queue_broken(q)) {
-            return;
-        }
+    }
+    if (isolated_queue_broken(q)) {
+        return;
     }
     isolated_queue_unpark(q);
     isolated_queue_set_state(q, QTAILQ_EMPTY(&q->in_flight) ?
