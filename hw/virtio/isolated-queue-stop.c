@@ -183,7 +183,7 @@ unsigned isolated_queue_drain(IsolatedQueue *q)
     }
     q->guest.bql = true;
     WITH_RCU_READ_LOCK_GUARD() {
-        while (isolated_queue_return(q)) {
+        while (isolated_queue_return(q) && !isolated_queue_broken(q)) {
             /* Over budget: bounded, since nothing new is published. */
         }
     }
