@@ -11,7 +11,9 @@ guest memory, which is how a claim is seen failing.
 
 from __future__ import annotations
 
+import atexit
 import fcntl
+import hashlib
 import os
 import re
 import shutil
@@ -78,10 +80,15 @@ def is_listening(path: Path) -> bool:
 
 
 def socket_folder(work: Path) -> Path:
-    """@work, or a shorter place if a socket's name would be too long."""
-    if len(str(work)) < 80:
-        return work
-    return Path(tempfile.mkdtemp(prefix="isolation-"))
+    """Where sockets of @work lie: a socket's name is at most 107 long."""
+    digest = hashlib.sha256(str(work).encode()).hexdigest()[:10]
+    for folder in (work, BUILD / "sockets" / digest):
+        if len(str(folder)) < 80:
+            folder.mkdir(parents=True, exist_ok=True)
+            return folder
+    folder = Path(tempfile.mkdtemp(prefix="sockets-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return folder
 
 
 class Backend:
