@@ -364,10 +364,11 @@ void disk_wait_forwarded(Disk *disk)
     }
 }
 
-void disk_make_read(Disk *disk, uint64_t sector, uint32_t len, DiskDesc *descs)
+static void disk_make_request(Disk *disk, uint32_t type, uint64_t sector,
+                              uint32_t len, DiskDesc *descs)
 {
     struct virtio_blk_outhdr header = {
-        .type = cpu_to_le32(VIRTIO_BLK_T_IN),
+        .type = cpu_to_le32(type),
         .sector = cpu_to_le64(sector),
     };
 
@@ -375,8 +376,19 @@ void disk_make_read(Disk *disk, uint64_t sector, uint32_t len, DiskDesc *descs)
     qtest_memset(disk->qts, disk_data_addr(disk), 0xee, len);
     qtest_writeb(disk->qts, disk_status_addr(disk), 0xff);
     descs[0] = (DiskDesc) { disk_header_addr(disk), sizeof(header), 0 };
-    descs[1] = (DiskDesc) { disk_data_addr(disk), len, VRING_DESC_F_WRITE };
+    descs[1] = (DiskDesc) { disk_data_addr(disk), len,
+                            type == VIRTIO_BLK_T_IN ? VRING_DESC_F_WRITE : 0 };
     descs[2] = (DiskDesc) { disk_status_addr(disk), 1, VRING_DESC_F_WRITE };
+}
+
+void disk_make_read(Disk *disk, uint64_t sector, uint32_t len, DiskDesc *descs)
+{
+    disk_make_request(disk, VIRTIO_BLK_T_IN, sector, len, descs);
+}
+
+void disk_make_write(Disk *disk, uint64_t sector, uint32_t len, DiskDesc *descs)
+{
+    disk_make_request(disk, VIRTIO_BLK_T_OUT, sector, len, descs);
 }
 
 void disk_assert_read(Disk *disk, uint64_t sector, uint32_t len)

@@ -8,6 +8,7 @@
 #ifndef TESTS_QTEST_ISOLATION_DISK_H
 #define TESTS_QTEST_ISOLATION_DISK_H
 
+#include "qemu/units.h"
 #include "libqtest.h"
 #include "libqos/virtio-pci.h"
 #include "standard-headers/linux/virtio_ring.h"
@@ -16,6 +17,9 @@
 #define DISK_QUEUE_MAX 16
 
 #define DISK_SECTOR 512
+
+/* A disk's region of bounce memory has room for one of these, not for two. */
+#define MACHINE_HALF_REGION (2 * MiB + 256 * KiB)
 
 /* Two RAM blocks meet at this address; RAM ends at MACHINE_RAM_END. */
 #define MACHINE_RAM_SEAM 0x8000000
@@ -58,6 +62,8 @@ typedef struct Machine Machine;
  * @ndescs: ring slots by buffer id (packed)
  * @head_slot: slot of the chain that was written last
  * @head_flags: packed: what publishing stores there
+ * @notify_offset: where to kick, in units that the device chose
+ * @thawer: process that continues the backend later, or 0
  */
 typedef struct Disk {
     Machine *machine;
@@ -77,6 +83,7 @@ typedef struct Disk {
     uint16_t ndescs[DISK_QUEUE_MAX];
     uint16_t head_slot;
     uint16_t head_flags;
+    pid_t thawer;
     uint16_t notify_offset;
 } Disk;
 
@@ -110,9 +117,10 @@ void machine_set_shadow_ram(Machine *machine, bool ram);
 /* What is at @offset in each disk. */
 uint8_t machine_image_byte(uint64_t offset);
 
-/* Stop and continue one disk's backend process. */
+/* Stop and continue one disk's backend process: now, or a little later. */
 void disk_freeze_backend(Disk *disk);
 void disk_thaw_backend(Disk *disk);
+void disk_thaw_backend_later(Disk *disk);
 
 /* Reset, and go as far as FEATURES_OK, or all the way. */
 void disk_reset(Disk *disk);
@@ -161,8 +169,10 @@ void disk_wait_forwarded(Disk *disk);
 /* Nothing has been completed since the last one that was waited for. */
 bool disk_used_is_empty(Disk *disk);
 
-/* A read of @len bytes: header, data, status.  Fills three descriptors. */
+/* A request of @len bytes: header, data, status.  Fills three descriptors. */
 void disk_make_read(Disk *disk, uint64_t sector, uint32_t len, DiskDesc *descs);
+void disk_make_write(Disk *disk, uint64_t sector, uint32_t len,
+                     DiskDesc *descs);
 /* The read of @len bytes at @sector that was completed gave what is there. */
 void disk_assert_read(Disk *disk, uint64_t sector, uint32_t len);
 /* All of it. */

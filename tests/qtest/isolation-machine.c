@@ -11,11 +11,13 @@
 
 #include "qemu/osdep.h"
 #include <sys/wait.h>
-#include "qemu/units.h"
 #include "libqos/pci-pc.h"
 #include "isolation-disk.h"
 
-#define IMAGE_SIZE (1 * MiB)
+#define IMAGE_SIZE (4 * MiB)
+
+/* So small that two requests of MACHINE_HALF_REGION do not fit. */
+#define REGION_SIZE "4M"
 
 /* Where the driver of each disk has its memory. */
 static const uint64_t disk_ram[] = { 0x1000000, 0x3000000 };
@@ -100,7 +102,8 @@ static void machine_add_disk(Machine *machine, int i, GString *args)
     g_string_append_printf(args,
         " -chardev socket,id=socket%d,path=%s"
         " -device vhost-user-blk-pci,id=disk%d,chardev=socket%d,addr=%d"
-        ",memory-isolation=on,packed=%s%s",
+        ",memory-isolation=on,memory-isolation-size=" REGION_SIZE
+        ",packed=%s%s",
         i, socket, i, i, i + 4,
         machine->config->packed ? "on" : "off",
         machine->config->iothread ? ",iothread=thread" : "");
@@ -218,5 +221,23 @@ void disk_freeze_backend(Disk *disk)
 
 void disk_thaw_backend(Disk *disk)
 {
+    if (disk->thawer) {
+        waitpid(disk->thawer, NULL, 0);
+        disk->thawer = 0;
+    }
     g_assert_cmpint(kill(disk_backend(disk), SIGCONT), ==, 0);
+}
+
+void disk_thaw_backend_later(Disk *disk)
+{
+    pid_t backend = disk_backend(disk);
+    pid_t pid = fork();
+
+    g_assert_cmpint(pid, >=, 0);
+    if (pid == 0) {
+        g_usleep(G_USEC_PER_SEC / 5);
+        kill(backend, SIGCONT);
+        _exit(0);
+    }
+    disk->thawer = pid;
 }

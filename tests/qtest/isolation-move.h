@@ -13,7 +13,9 @@
 #define NEXT VRING_DESC_F_NEXT
 #define INDIRECT VRING_DESC_F_INDIRECT
 
-#define SECTOR 3                /* what victims read */
+/* What victims read, and where they may write. */
+#define SECTOR 3
+#define SCRATCH_SECTOR 6000
 #define LEN 4096
 
 /* For GuestMove.says: the disk goes on, and QEMU says nothing. */

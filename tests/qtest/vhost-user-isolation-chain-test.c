@@ -67,6 +67,16 @@ static void readable_follows_writable(Disk *disk, uint64_t arg)
     disk_offer(disk, descs, 3);
 }
 
+static void writable_head_is_followed_by_readable(Disk *disk, uint64_t arg)
+{
+    DiskDesc descs[2] = {
+        { disk_data_addr(disk), LEN, WRITE },
+        { disk_header_addr(disk), 16, 0 },
+    };
+
+    disk_offer(disk, descs, 2);
+}
+
 static void buffer_is_empty(Disk *disk, uint64_t which)
 {
     DiskDesc descs[3];
@@ -88,6 +98,23 @@ static void more_in_flight_than_ring(Disk *disk, uint64_t arg)
     }
     disk_wait_forwarded(disk);
     disk_offer(disk, &table, 1);
+    disk_wait_needs_reset(disk);
+    disk_thaw_backend(disk);
+}
+
+/* The whole ring is not in flight yet, but what is left is too short. */
+static void chain_runs_over_others(Disk *disk, uint64_t num)
+{
+    DiskDesc descs[3], table;
+
+    disk_freeze_backend(disk);
+    disk_make_read(disk, SECTOR, LEN, descs);
+    table = disk_put_table(disk, disk_table_addr(disk), descs, 3);
+    for (int i = 0; i < disk->size - num + 1; i++) {
+        disk_offer(disk, &table, 1);
+    }
+    disk_wait_forwarded(disk);
+    disk_offer(disk, descs, num);
     disk_wait_needs_reset(disk);
     disk_thaw_backend(disk);
 }
@@ -276,6 +303,41 @@ static void read_into(Disk *disk, uint64_t addr)
     disk_assert_read(disk, SECTOR, LEN);
 }
 
+static void read_with_header_at(Disk *disk, uint64_t addr)
+{
+    uint8_t header[16];
+    DiskDesc descs[3];
+
+    disk_make_read(disk, SECTOR, LEN, descs);
+    qtest_memread(disk->qts, descs[0].addr, header, sizeof(header));
+    qtest_memwrite(disk->qts, addr, header, sizeof(header));
+    descs[0].addr = addr;
+    disk_offer(disk, descs, 3);
+    finish_read(disk);
+}
+
+static void write_from(Disk *disk, uint64_t addr)
+{
+    g_autofree uint8_t *sent = g_malloc(LEN);
+    g_autofree uint8_t *got = g_malloc(LEN);
+    DiskDesc descs[3];
+
+    for (int i = 0; i < LEN; i++) {
+        sent[i] = i * 3 + i / 256;
+    }
+    disk_make_write(disk, SCRATCH_SECTOR, LEN, descs);
+    qtest_memwrite(disk->qts, addr, sent, LEN);
+    descs[1].addr = addr;
+    disk_offer(disk, descs, 3);
+    g_assert_cmpuint(disk_wait_used(disk), ==, 1);
+
+    disk_make_read(disk, SCRATCH_SECTOR, LEN, descs);
+    disk_offer(disk, descs, 3);
+    g_assert_cmpuint(disk_wait_used(disk), ==, LEN + 1);
+    qtest_memread(disk->qts, disk_data_addr(disk), got, LEN);
+    g_assert_cmpmem(got, LEN, sent, LEN);
+}
+
 static void read_often(Disk *disk, uint64_t times)
 {
     for (int i = 0; i < times; i++) {
@@ -308,10 +370,14 @@ static const GuestMove moves[] = {
     { "avail-index-goes-back", avail_index_advances, -1, ON_SPLIT, RAN_AHEAD },
     { "readable-follows-writable", readable_follows_writable, 0, ON_BOTH,
       BAD_ORDER },
+    { "writable-head", writable_head_is_followed_by_readable, 0, ON_BOTH,
+      BAD_ORDER },
     { "readable-buffer-is-empty", buffer_is_empty, 0, ON_BOTH, EMPTY },
     { "writable-buffer-is-empty", buffer_is_empty, 1, ON_BOTH, EMPTY },
     { "more-in-flight-than-the-ring-holds", more_in_flight_than_ring, 0,
       ON_BOTH, "more is in flight than the ring holds" },
+    { "chain-runs-over-others-in-flight", chain_runs_over_others, 3, ON_PACKED,
+      "more is in flight than the ring holds" },
 
     { "table-is-empty", table_has_size, 0, ON_BOTH, TABLE_SIZE },
     { "table-is-shorter-than-an-entry", table_has_size, 15, ON_BOTH,
@@ -355,6 +421,10 @@ static const GuestMove moves[] = {
     { "two-direct-then-table", read_direct_then_table, 2, ON_SPLIT, WORKS },
     { "buffer-across-ram-blocks", read_into, MACHINE_RAM_SEAM - 1000, ON_BOTH,
       WORKS },
+    { "header-across-ram-blocks", read_with_header_at, MACHINE_RAM_SEAM - 8,
+      ON_BOTH, WORKS },
+    { "write-from-across-ram-blocks", write_from, MACHINE_RAM_SEAM - 1000,
+      ON_BOTH, WORKS },
     { "buffer-at-the-end-of-ram", read_into, MACHINE_RAM_END - LEN, ON_BOTH,
       WORKS },
 };

@@ -140,6 +140,37 @@ static void driver_ok_flutters(Disk *disk, uint64_t times)
     }
 }
 
+/* The second request has to wait for room; stopping gives it back. */
+static void driver_ok_ends_while_a_request_waits(Disk *disk, uint64_t arg)
+{
+    uint8_t status = disk_status(disk);
+    uint32_t len = MACHINE_HALF_REGION;
+    g_autofree uint8_t *data = g_malloc(len);
+    DiskDesc descs[3];
+
+    disk_freeze_backend(disk);
+    disk_make_read(disk, SECTOR, len, descs);
+    disk_offer(disk, descs, 3);
+    descs[1].addr += 2 * len;
+    descs[2].addr++;
+    disk_offer(disk, descs, 3);
+    g_usleep(20000);
+
+    disk_thaw_backend_later(disk);
+    disk_set_status(disk, status & ~VIRTIO_CONFIG_S_DRIVER_OK);
+    disk_set_status(disk, status);
+    disk_thaw_backend(disk);
+
+    for (int i = 0; i < 2; i++) {
+        g_assert_cmpuint(disk_wait_used(disk), ==, len + 1);
+        disk_assert_read(disk, SECTOR, len);
+        qtest_memread(disk->qts, descs[1].addr, data, len);
+        qtest_memwrite(disk->qts, disk_data_addr(disk), data, len);
+    }
+    g_assert_true(disk_used_is_empty(disk));
+    disk_assert_read(disk, SECTOR, len);
+}
+
 static void bus_mastering_ends(Disk *disk, uint64_t in_flight)
 {
     DiskDesc descs[3];
@@ -277,6 +308,8 @@ static const GuestMove moves[] = {
     { "queue-is-reset", queue_is_reset, 0, ON_BOTH, WORKS },
 
     { "driver-ok-flutters", driver_ok_flutters, 20, ON_BOTH, WORKS },
+    { "driver-ok-ends-while-a-request-waits",
+      driver_ok_ends_while_a_request_waits, 0, ON_BOTH, WORKS },
     { "bus-mastering-ends", bus_mastering_ends, 0 },
     { "bus-mastering-ends-under-load", bus_mastering_ends, 1 },
     { "buffer-becomes-rom", buffer_becomes_rom, 0, ON_BOTH, WRITABLE },
