@@ -204,12 +204,17 @@ IsolatedSendResult isolated_request_send(IsolatedQueue *q,
     bounce_layout_init(&layout);
     request_place(req, &layout, true);
     request_place(req, &layout, false);
+    if (request_is_hopeless(q, req, &layout)) {
+        return ISOLATED_SEND_FAULT;
+    }
     if (table) {
         table_offset = bounce_layout_place(&layout, SHADOW_RING_DESC_BYTES,
                                            num * SHADOW_RING_DESC_BYTES);
-    }
-    if (request_is_hopeless(q, req, &layout)) {
-        return ISOLATED_SEND_FAULT;
+        /* Where the ring is too small only now, it can go without later. */
+        if (num > shadow_ring_size(q->link->ring) &&
+            request_is_hopeless(q, req, &layout)) {
+            return ISOLATED_SEND_FAULT;
+        }
     }
     if (shadow_ring_room(q->link->ring) < (table ? 1 : num) ||
         !request_reserve(q, req, &layout, &fresh)) {
