@@ -332,7 +332,7 @@ QueueHarness *queue_harness_new(const QueueParams *params)
     h->out = g_ptr_array_sized_new(h->params.num_requests);
     h->held = g_ptr_array_sized_new(h->params.ring_size);
     h->spare = g_ptr_array_new_with_free_func(g_free);
-    h->used = g_new0(QueueCompletion, h->params.ring_size);
+    h->used = g_new0(QueueCompletion, MOCK_GUEST_RING);
     h->q = isolated_queue_new(&(IsolatedQueueConfig) {
         .vq = (VirtQueue *)h->guest,
         .scrub = !params->no_scrub,

@@ -100,7 +100,7 @@ typedef struct QueueHarness {
     GPtrArray *spare;
     unsigned num_ahead;         /* orphans that the backend fetches first   */
     bool stopped;               /* SET_VRING_BASE comes before the next     */
-    QueueCompletion *used;      /* ring_size of them                        */
+    QueueCompletion *used;      /* MOCK_GUEST_RING of them                 */
     unsigned used_first;
     unsigned used_num;
     uint64_t num_returned;

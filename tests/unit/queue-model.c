@@ -89,7 +89,7 @@ static void model_collect(QueueHarness *h, const MockGuestRequest *r,
     g_assert_cmpuint(c->serial, ==, r->serial);
     g_assert_cmpuint(len, ==, MIN(c->raw_len, r->bytes_in));
     mock_guest_check(h->guest, r, c->written, copied);
-    h->used_first = (h->used_first + 1) % h->params.ring_size;
+    h->used_first = (h->used_first + 1) % MOCK_GUEST_RING;
     h->used_num--;
     h->num_returned++;
 }
@@ -227,9 +227,9 @@ void backend_use(QueueHarness *h, unsigned i, uint64_t written, uint32_t len)
     }
     mock_device_use(&h->device, r->ring.id, len);
     if (r->guest) {
-        unsigned slot = (h->used_first + h->used_num) % h->params.ring_size;
+        unsigned slot = (h->used_first + h->used_num) % MOCK_GUEST_RING;
 
-        g_assert_cmpuint(h->used_num, <, h->params.ring_size);
+        g_assert_cmpuint(h->used_num, <, MOCK_GUEST_RING);
         h->used[slot] = (QueueCompletion) {
             .guest = r->guest,
             .serial = r->serial,

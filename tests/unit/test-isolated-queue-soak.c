@@ -1,0 +1,328 @@
+/*
+ * Tests of the isolated queue under load: its neighbours, its memory, and
+ * everything at once in random order.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/main-loop.h"
+#include "qemu/units.h"
+#include "qapi/error.h"
+#include "count-malloc.h"
+#include "queue-harness.h"
+
+#define STAT(h, name) stat64_get(&isolated_queue_stats((h)->q)->name)
+
+/**
+ * Neighbour - another user of the queue's AioContext
+ *
+ * It runs whenever it can, and notes how far the queue got meanwhile.
+ */
+typedef struct Neighbour {
+    QueueHarness *h;
+    QEMUBH *bh;
+    unsigned seen_pops;
+    uint64_t seen_requests;
+    unsigned max_popped;
+    uint64_t max_returned;
+} Neighbour;
+
+static Neighbour neighbour;
+
+static void neighbour_look(void *opaque)
+{
+    Neighbour *n = opaque;
+    unsigned pops = n->h->guest->num_pops;
+    uint64_t requests = STAT(n->h, requests);
+
+    n->max_popped = MAX(n->max_popped, pops - n->seen_pops);
+    n->max_returned = MAX(n->max_returned, requests - n->seen_requests);
+    n->seen_pops = pops;
+    n->seen_requests = requests;
+    qemu_bh_schedule(n->bh);
+}
+
+static void neighbour_move_in(QueueHarness *h)
+{
+    neighbour = (Neighbour) {
+        .h = h,
+        .seen_pops = h->guest->num_pops,
+        .seen_requests = STAT(h, requests),
+    };
+    neighbour.bh = aio_bh_new(h->ctx, neighbour_look, &neighbour);
+    qemu_bh_schedule(neighbour.bh);
+}
+
+static void neighbour_move_out(QueueHarness *h)
+{
+    neighbour_look(&neighbour);
+    qemu_bh_delete(neighbour.bh);
+}
+
+static void assert_batches(uint64_t moved, unsigned batch)
+{
+    g_assert_cmpuint(moved, >=, batch);
+    g_assert_cmpuint(moved, <=, 2 * batch);
+}
+
+/*
+ * With @num requests waiting for it, the queue moves @batch in one go; twice
+ * if it was kicked besides.
+ */
+static void batches(QueueHarness *h, unsigned num, uint32_t in,
+                    unsigned batch)
+{
+    queue_detach(h);
+    queue_offer_many(h, num, 0, in);
+    queue_call(h, neighbour_move_in);
+    queue_attach(h);
+    queue_settle(h);
+    queue_call(h, neighbour_move_out);
+    assert_batches(neighbour.max_popped, batch);
+
+    queue_detach(h);
+    g_assert_cmpuint(backend_fetch_all(h), ==, num);
+    while (h->held->len) {
+        backend_use(h, 0, 0, 1);
+    }
+    mock_device_publish(&h->device);
+    queue_call(h, neighbour_move_in);
+    queue_attach(h);
+    queue_settle(h);
+    queue_call(h, neighbour_move_out);
+    assert_batches(neighbour.max_returned, batch);
+    g_assert_cmpuint(queue_collect(h), ==, num);
+}
+
+static void many_small_requests(QueueHarness *h)
+{
+    batches(h, 1024, 16, 256);
+    batches(h, 1000, 16, 256);
+}
+
+static void few_large_requests(QueueHarness *h)
+{
+    batches(h, 50, 1 * MiB, 8);
+}
+
+static void test_budget_requests(void)
+{
+    const QueueParams params = {
+        .ring_size = 1024, .num_requests = 1024, .slot_bytes = 4 * KiB,
+    };
+
+    queue_run_matrix(&params, many_small_requests);
+}
+
+static void test_budget_bytes(void)
+{
+    const QueueParams params = { .share = 64 * MiB, .slot_bytes = 2 * MiB };
+
+    queue_run_matrix(&params, few_large_requests);
+}
+
+/* Even while guest and backend always have more. */
+static void never_ending_work(QueueHarness *h)
+{
+    queue_call(h, neighbour_move_in);
+    for (unsigned i = 0; i < 200; i++) {
+        while (h->guest->idle->len) {
+            queue_offer(h, 16, 16);
+        }
+        backend_fetch_all(h);
+        backend_complete_all(h);
+        queue_collect(h);
+        if (!h->iothread) {
+            main_loop_wait(true);
+        }
+    }
+    queue_call(h, neighbour_move_out);
+    g_assert_cmpuint(neighbour.max_popped, <=, 512);
+    g_assert_cmpuint(neighbour.max_returned, <=, 512);
+    queue_finish(h);
+}
+
+static void test_never_ending(void)
+{
+    const QueueParams params = {
+        .ring_size = 1024, .num_requests = 2000, .slot_bytes = 4 * KiB,
+    };
+
+    queue_run_matrix(&params, never_ending_work);
+}
+
+static unsigned num_mallocs;
+
+static void start_counting(QueueHarness *h)
+{
+    count_malloc_start();
+}
+
+static void stop_counting(QueueHarness *h)
+{
+    num_mallocs = count_malloc_stop();
+}
+
+/* As many disk requests as the ring takes, and more. */
+static void disk_requests(QueueHarness *h, unsigned num)
+{
+    while (num) {
+        for (unsigned i = MIN(num, 40); i > 0; i--, num--) {
+            MockGuestRequest *r = mock_guest_get(h->guest);
+
+            mock_guest_add(h->guest, r, false, 16, 16, 0);
+            mock_guest_add(h->guest, r, num % 2, 4 * KiB, 4 * KiB, 0);
+            mock_guest_add(h->guest, r, true, 1, 1, 0);
+            queue_offer_request(h, r);
+        }
+        queue_finish(h);
+    }
+}
+
+static void steady_state(QueueHarness *h)
+{
+    uint64_t allocations;
+
+    disk_requests(h, 200);
+    allocations = STAT(h, allocations);
+    queue_call(h, start_counting);
+    disk_requests(h, 10000);
+    queue_call(h, stop_counting);
+    g_assert_cmpuint(STAT(h, allocations), ==, allocations);
+    g_assert_cmpuint(num_mallocs, ==, 0);
+    g_assert_cmpuint(STAT(h, requests), ==, 10200);
+}
+
+static void test_steady_state(void)
+{
+    const QueueParams params = { .slot_bytes = 64 * KiB };
+
+    if (!count_malloc_works()) {
+        g_test_skip("allocations cannot be counted here");
+        return;
+    }
+    queue_run_matrix(&params, steady_state);
+}
+
+/* Everything in random order. */
+
+static void soak_use(QueueHarness *h)
+{
+    unsigned i = g_test_rand_int_range(0, h->held->len);
+    const BackendRequest *r = g_ptr_array_index(h->held, i);
+    uint64_t written = r->guest ?
+                       g_test_rand_int_range(0, r->guest->bytes_in + 1) : 0;
+    uint32_t len = g_test_rand_bit() ? written :
+                   g_test_rand_int_range(0, INT32_MAX);
+
+    backend_use(h, i, written, len);
+}
+
+static void soak_check(QueueHarness *h)
+{
+    queue_settle(h);
+    queue_collect(h);
+    g_assert_cmpint(isolated_queue_state(h->q), ==, ISOLATED_QUEUE_RUNNING);
+    if (!h->parked) {
+        g_assert_cmpuint(mock_guest_num_offered(h->guest), ==, 0);
+    }
+}
+
+static void soak_control(QueueHarness *h)
+{
+    int step = g_test_rand_int_range(0, 8);
+
+    if (step < 3) {
+        queue_detach(h);
+    } else if (step < 6) {
+        queue_stop(h, true);
+    } else {
+        queue_stop(h, false);
+    }
+    if (step == 0 || step == 5) {
+        queue_reset(h);
+    }
+    if (step >= 6) {
+        queue_reconnect(h);
+    }
+    if (step == 7 && g_test_rand_bit()) {
+        queue_reset(h);
+    }
+    queue_attach(h);
+}
+
+static void soak_step(QueueHarness *h)
+{
+    int step = g_test_rand_int_range(0, 100);
+
+    if (step < 35) {
+        queue_offer_random(h, 3000);
+    } else if (step < 60) {
+        backend_fetch(h);
+    } else if (step < 80) {
+        if (h->held->len) {
+            soak_use(h);
+        }
+    } else if (step < 88) {
+        backend_publish(h);
+    } else if (step < 94) {
+        queue_collect(h);
+    } else if (step < 95) {
+        mock_device_arm_kicks(&h->device);
+    } else if (step < 98) {
+        soak_check(h);
+    } else {
+        soak_control(h);
+    }
+    if (!h->iothread) {
+        main_loop_wait(true);
+    }
+}
+
+static void soak(QueueHarness *h)
+{
+    for (unsigned i = 0; i < 3000; i++) {
+        soak_step(h);
+    }
+    queue_finish(h);
+    queue_stop(h, true);
+    g_assert_cmpint(isolated_queue_state(h->q), ==, ISOLATED_QUEUE_IDLE);
+    g_assert_cmpuint(h->num_faulted, ==, 0);
+}
+
+static void test_soak(void)
+{
+    static const uint16_t sizes[] = { 8, 16, 64, 256 };
+
+    for (unsigned i = 0; i < 6; i++) {
+        const QueueParams params = {
+            .ring_size = sizes[i % 4],
+            .indirect = i % 3 == 0,
+            .all_writable = i % 5 == 1,
+            .share = i % 2 ? 64 * KiB : 1 * MiB,
+            .num_requests = 100,
+            .slot_bytes = 64 * KiB,
+        };
+
+        queue_run_matrix(&params, soak);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    qemu_init_main_loop(&error_abort);
+
+    g_test_add_func("/isolated-queue/budget/ends-after-so-many-requests",
+                    test_budget_requests);
+    g_test_add_func("/isolated-queue/budget/ends-after-so-many-bytes",
+                    test_budget_bytes);
+    g_test_add_func("/isolated-queue/budget/neighbours-run-under-any-load",
+                    test_never_ending);
+    g_test_add_func("/isolated-queue/memory/requests-allocate-nothing",
+                    test_steady_state);
+    g_test_add_func("/isolated-queue/soak/any-order-of-steps-loses-nothing",
+                    test_soak);
+    return g_test_run();
+}

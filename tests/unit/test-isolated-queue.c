@@ -1,0 +1,352 @@
+/*
+ * Tests of the isolated queue's data path.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/cutils.h"
+#include "qemu/main-loop.h"
+#include "qemu/timer.h"
+#include "qemu/units.h"
+#include "qapi/error.h"
+#include "queue-harness.h"
+
+static const QueueParams defaults;
+
+#define STAT(h, name) stat64_get(&isolated_queue_stats((h)->q)->name)
+
+/* Fetch, complete in random order, collect. */
+static void round_trip(QueueHarness *h)
+{
+    queue_settle(h);
+    backend_fetch_all(h);
+    while (h->held->len) {
+        backend_complete(h, g_test_rand_int_range(0, h->held->len));
+    }
+    backend_publish(h);
+    queue_settle(h);
+    queue_collect(h);
+}
+
+static void random_requests(QueueHarness *h)
+{
+    uint64_t offered = 0;
+
+    for (unsigned i = 0; i < 100; i++) {
+        for (int n = g_test_rand_int_range(1, 30); n > 0; n--) {
+            offered += !!queue_offer_random(h, 16 * KiB);
+        }
+        round_trip(h);
+    }
+    queue_finish(h);
+    g_assert_cmpuint(h->num_returned, ==, offered);
+    g_assert_cmpuint(STAT(h, requests), ==, offered);
+    g_assert_cmpuint(STAT(h, clamped), ==, 0);
+}
+
+static void test_data(void)
+{
+    queue_run_matrix(&defaults, random_requests);
+}
+
+static void test_data_indirect(void)
+{
+    const QueueParams params = { .indirect = true, .ring_size = 8 };
+
+    queue_run_matrix(&params, random_requests);
+}
+
+static void test_data_not_scrubbed(void)
+{
+    const QueueParams params = { .no_scrub = true };
+
+    queue_run_matrix(&params, random_requests);
+}
+
+static void large_requests(QueueHarness *h)
+{
+    for (unsigned i = 0; i < 8; i++) {
+        queue_offer_random(h, 1 * MiB);
+        queue_offer_random(h, 1 * MiB);
+        round_trip(h);
+    }
+    queue_finish(h);
+}
+
+static void test_data_large(void)
+{
+    const QueueParams params = { .slot_bytes = 8 * MiB };
+
+    queue_run_matrix(&params, large_requests);
+}
+
+/* Nothing of the guest but what it wants to have read. */
+static void only_readable_bytes(QueueHarness *h)
+{
+    for (unsigned i = 0; i < 20; i++) {
+        while (queue_offer_random(h, 4 * KiB)) {
+            continue;
+        }
+        queue_settle(h);
+        mock_guest_check_secret(h->link->region->host, h->link->region->size);
+        round_trip(h);
+    }
+    queue_finish(h);
+}
+
+static void test_secret(void)
+{
+    const QueueParams params = { .num_requests = 32 };
+
+    queue_run_matrix(&params, only_readable_bytes);
+}
+
+/* Each span is used anew; what is in it shows whether it was cleared. */
+static void reused_span(QueueHarness *h)
+{
+    bool dirty = false;
+
+    for (unsigned i = 0; i < 3; i++) {
+        const BackendRequest *r;
+        const ShadowRingBuf *buf;
+
+        queue_offer(h, 16, 4096);
+        queue_settle(h);
+        r = backend_fetch(h);
+        buf = &r->ring.bufs[1];
+        dirty |= !buffer_is_zero(backend_host(h, buf->addr), buf->len);
+        backend_complete_all(h);
+        queue_settle(h);
+        g_assert_cmpuint(queue_collect(h), ==, 1);
+    }
+    g_assert_cmpint(dirty, ==, h->params.no_scrub);
+}
+
+static void test_scrub(void)
+{
+    const QueueParams off = { .no_scrub = true };
+
+    queue_run_matrix(&defaults, reused_span);
+    queue_run_matrix(&off, reused_span);
+}
+
+/* One request with 600 + 400 writable bytes, used as the backend says. */
+static void one_used(QueueHarness *h, uint64_t written, uint32_t len)
+{
+    MockGuestRequest *r = mock_guest_get(h->guest);
+
+    mock_guest_add(h->guest, r, false, 16, 16, 0);
+    mock_guest_add(h->guest, r, true, 600, 16, 0);
+    mock_guest_add(h->guest, r, true, 400, 16, 0);
+    queue_offer_request(h, r);
+    queue_settle(h);
+    g_assert_nonnull(backend_fetch(h));
+    backend_use(h, 0, written, len);
+    backend_publish(h);
+    queue_settle(h);
+    g_assert_cmpuint(queue_collect(h), ==, 1);
+}
+
+static void used_lengths(QueueHarness *h)
+{
+    one_used(h, 1000, 1000);
+    one_used(h, 1000, 700);
+    one_used(h, 1000, 600);
+    one_used(h, 1000, 1);
+    one_used(h, 1000, 0);
+    /* The backend says that it wrote more than it did. */
+    one_used(h, 0, 1000);
+    one_used(h, 10, 601);
+    g_assert_cmpuint(STAT(h, clamped), ==, 0);
+    one_used(h, 1000, 1001);
+    one_used(h, 20, UINT32_MAX);
+    g_assert_cmpuint(STAT(h, clamped), ==, 2);
+    g_assert_cmpint(isolated_queue_state(h->q), ==, ISOLATED_QUEUE_RUNNING);
+}
+
+static void test_used_lengths(void)
+{
+    const QueueParams all = { .all_writable = true };
+
+    queue_run_matrix(&defaults, used_lengths);
+    queue_run_matrix(&all, used_lengths);
+}
+
+static int64_t cpu_ns;
+
+static void read_cpu_clock(QueueHarness *h)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+    cpu_ns = ts.tv_sec * NANOSECONDS_PER_SECOND + ts.tv_nsec;
+}
+
+/* A queue that waits does nothing at all, whatever its guest does. */
+static void assert_at_rest(QueueHarness *h)
+{
+    unsigned looks = h->guest->num_looks;
+    int64_t start;
+
+    queue_call(h, read_cpu_clock);
+    start = cpu_ns;
+    for (unsigned i = 0; i < 20; i++) {
+        main_loop_wait(true);
+        g_usleep(1000);
+    }
+    queue_call(h, read_cpu_clock);
+    g_assert_cmpint(cpu_ns - start, <, 10 * SCALE_MS);
+    g_assert_cmpuint(qatomic_read(&h->guest->num_looks), ==, looks);
+}
+
+/* Two requests find room, and each completion makes room for one. */
+static void waits_for_room(QueueHarness *h)
+{
+    uint64_t kicks;
+
+    queue_offer_many(h, 10, 20000, 20000);
+    queue_settle(h);
+    g_assert_true(h->parked);
+    g_assert_cmpuint(STAT(h, parked), >=, 1);
+    g_assert_cmpuint(backend_fetch_all(h), ==, 2);
+
+    kicks = h->guest->num_kicks;
+    assert_at_rest(h);
+    queue_offer_many(h, 10, 20000, 20000);
+    assert_at_rest(h);
+    for (unsigned i = 0; i < 10; i++) {
+        backend_complete(h, 0);
+        backend_publish(h);
+        queue_settle(h);
+        g_assert_cmpuint(queue_collect(h), ==, 1);
+        g_assert_true(h->parked);
+        g_assert_cmpuint(backend_fetch_all(h), ==, 1);
+    }
+    queue_finish(h);
+    g_assert_cmpuint(h->guest->num_kicks, ==, kicks);
+    g_assert_cmpuint(STAT(h, requests), ==, 20);
+
+    /* And then it listens again. */
+    queue_offer(h, 20000, 20000);
+    queue_finish(h);
+}
+
+static void test_parked(void)
+{
+    const QueueParams few_descs = { .ring_size = 4 };
+    const QueueParams few_bytes = { .share = 96 * KiB };
+
+    queue_run_matrix(&few_descs, waits_for_room);
+    queue_run_matrix(&few_bytes, waits_for_room);
+}
+
+static void offer_bufs(QueueHarness *h, unsigned num, uint32_t len)
+{
+    MockGuestRequest *r = mock_guest_get(h->guest);
+
+    while (num--) {
+        mock_guest_add(h->guest, r, false, len, 4096, 0);
+    }
+    queue_offer_request(h, r);
+}
+
+/* As large as the share, while there are no descriptors either. */
+static void waits_for_the_whole_share(QueueHarness *h)
+{
+    queue_offer_many(h, 6, 16, 0);
+    offer_bufs(h, 4, 16 * KiB);
+    queue_settle(h);
+    g_assert_cmpint(isolated_queue_state(h->q), ==, ISOLATED_QUEUE_RUNNING);
+    g_assert_true(h->parked);
+    queue_finish(h);
+    g_assert_cmpuint(STAT(h, requests), ==, 7);
+}
+
+static void test_whole_share(void)
+{
+    const QueueParams params = {
+        .ring_size = 8, .indirect = true, .share = 64 * KiB,
+    };
+
+    queue_run_matrix(&params, waits_for_the_whole_share);
+}
+
+static void can_never_fit(QueueHarness *h)
+{
+    queue_offer(h, 16, 64 * KiB);
+    queue_assert_broken(h, ISOLATED_QUEUE_FAULT_GUEST,
+                        "memory-isolation-size");
+    g_assert_cmpuint(backend_fetch_all(h), ==, 0);
+    g_assert_cmpuint(STAT(h, parked), ==, 0);
+}
+
+static void test_too_large(void)
+{
+    const QueueParams params = { .share = 64 * KiB };
+
+    queue_run_matrix(&params, can_never_fit);
+}
+
+static void too_many_descriptors(QueueHarness *h)
+{
+    queue_offer(h, 16, 0);
+    offer_bufs(h, 8, 1);
+    queue_finish(h);
+    offer_bufs(h, 9, 1);
+    queue_assert_broken(h, ISOLATED_QUEUE_FAULT_GUEST,
+                        "takes no indirect descriptors");
+}
+
+static void test_too_long(void)
+{
+    const QueueParams params = { .ring_size = 8 };
+
+    queue_run_matrix(&params, too_many_descriptors);
+}
+
+static void many_descriptors(QueueHarness *h)
+{
+    for (unsigned num = 8; num <= 1000; num += 124) {
+        const BackendRequest *r;
+
+        offer_bufs(h, num, 3);
+        queue_settle(h);
+        r = backend_fetch(h);
+        g_assert_nonnull(r);
+        /* Only where there is no other way. */
+        g_assert_cmpint(r->ring.indirect, ==, num > 8);
+        queue_finish(h);
+    }
+}
+
+static void test_indirect(void)
+{
+    const QueueParams params = {
+        .ring_size = 8, .indirect = true, .slot_bytes = 8 * MiB,
+    };
+
+    queue_run_matrix(&params, many_descriptors);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    qemu_init_main_loop(&error_abort);
+
+#define ADD(claim, fn) g_test_add_func("/isolated-queue/" claim, fn)
+    ADD("data/arrives-and-comes-back", test_data);
+    ADD("data/arrives-through-indirect-tables", test_data_indirect);
+    ADD("data/arrives-without-scrubbing", test_data_not_scrubbed);
+    ADD("data/arrives-in-large-buffers", test_data_large);
+    ADD("data/backend-sees-readable-bytes-only", test_secret);
+    ADD("data/reused-span-is-zero-unless-told-otherwise", test_scrub);
+    ADD("data/used-length-is-clamped-and-counted", test_used_lengths);
+    ADD("room/request-waits-for-a-completion-and-nobody-spins", test_parked);
+    ADD("room/request-as-large-as-the-share-waits", test_whole_share);
+    ADD("room/request-larger-than-the-share-breaks", test_too_large);
+    ADD("room/request-longer-than-the-ring-breaks", test_too_long);
+    ADD("room/request-longer-than-the-ring-takes-a-table", test_indirect);
+#undef ADD
+    return g_test_run();
+}
