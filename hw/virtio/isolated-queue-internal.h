@@ -76,6 +76,16 @@ struct IsolatedQueue {
     IsolatedQueueStats stats;
 };
 
+/**
+ * IsolatedBudget - what one dispatch may still move
+ * @requests: in either direction
+ * @bytes: in either direction
+ */
+typedef struct IsolatedBudget {
+    unsigned requests;
+    uint64_t bytes;
+} IsolatedBudget;
+
 /* Single writer: no locked instruction is needed to count. */
 static inline void isolated_count(Stat64 *counter, uint64_t n)
 {
@@ -105,12 +115,18 @@ void isolated_queue_set_state(IsolatedQueue *q, IsolatedQueueState state);
 /**
  * isolated_queue_return() - one batch from the shadow ring to the guest
  * @q: connected
+ * @budget: what it moves is taken off
  *
- * Called within rcu_read_lock(), by the owner.
- *
- * Returns: true if the budget ended before the ring was empty.
+ * Called within rcu_read_lock(), by the owner.  Ends when the ring is empty,
+ * or @budget, or the queue broken.
  */
-bool isolated_queue_return(IsolatedQueue *q);
+void isolated_queue_return(IsolatedQueue *q, IsolatedBudget *budget);
+
+/** isolated_budget_left() - may anything be moved? */
+static inline bool isolated_budget_left(const IsolatedBudget *budget)
+{
+    return budget->requests && budget->bytes;
+}
 
 /**
  * isolated_request_get() - a request with what was popped into @q->scratch

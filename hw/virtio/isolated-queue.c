@@ -43,23 +43,12 @@
 #define BUDGET_REQUESTS 256
 #define BUDGET_BYTES (8 * MiB)
 
-typedef struct Budget {
-    unsigned requests;
-    uint64_t bytes;
-} Budget;
+static const IsolatedBudget dispatch_budget = {
+    .requests = BUDGET_REQUESTS,
+    .bytes = BUDGET_BYTES,
+};
 
-static void budget_init(Budget *budget)
-{
-    budget->requests = BUDGET_REQUESTS;
-    budget->bytes = BUDGET_BYTES;
-}
-
-static bool budget_left(const Budget *budget)
-{
-    return budget->requests && budget->bytes;
-}
-
-static void budget_spend(Budget *budget, const VirtQueueChain *chain)
+static void budget_spend(IsolatedBudget *budget, const VirtQueueChain *chain)
 {
     uint64_t bytes = chain->bytes_out + chain->bytes_in;
 
@@ -134,26 +123,23 @@ static void isolated_queue_kick(IsolatedQueue *q)
     isolated_count(&q->stats.kicks, 1);
 }
 
-/*
- * One batch from the guest to the backend.
- *
- * Called within rcu_read_lock().  Returns true if the budget ended first.
- */
-static bool isolated_queue_forward(IsolatedQueue *q)
+/* One batch from the guest to the backend.  Called within rcu_read_lock(). */
+static void isolated_queue_forward(IsolatedQueue *q, IsolatedBudget *budget)
 {
     ShadowRing *ring = q->link->ring;
     IsolatedRequest *req;
     unsigned sent = 0;
-    Budget budget;
 
-    budget_init(&budget);
-    while (budget_left(&budget) && (req = isolated_queue_next_request(q))) {
-        if (isolated_request_send(q, req) != ISOLATED_SEND_OK) {
-            isolated_count(&q->stats.parked, 1);
+    while (isolated_budget_left(budget) &&
+           (req = isolated_queue_next_request(q))) {
+        IsolatedSendResult result = isolated_request_send(q, req);
+
+        if (result != ISOLATED_SEND_OK) {
+            isolated_count(&q->stats.parked, result == ISOLATED_SEND_LATER);
             break;
         }
         q->next_unsent = QTAILQ_NEXT(req, next);
-        budget_spend(&budget, &req->chain);
+        budget_spend(budget, &req->chain);
         sent++;
     }
     if (sent) {
@@ -164,7 +150,6 @@ static bool isolated_queue_forward(IsolatedQueue *q)
         isolated_count(&q->stats.forward_runs, 1);
         trace_isolated_queue_forwarded(q->config.index, sent);
     }
-    return !budget_left(&budget);
 }
 
 /*
@@ -204,22 +189,20 @@ static void isolated_queue_complete_orphan(IsolatedQueue *q,
     isolated_request_recycle(q, req);
 }
 
-bool isolated_queue_return(IsolatedQueue *q)
+void isolated_queue_return(IsolatedQueue *q, IsolatedBudget *budget)
 {
     ShadowRing *ring = q->link->ring;
     ShadowRingResult result = SHADOW_RING_EMPTY;
     unsigned pushed = 0;
     uint32_t raw_len;
-    Budget budget;
     void *token;
 
-    budget_init(&budget);
-    while (budget_left(&budget) &&
+    while (isolated_budget_left(budget) &&
            (result = shadow_ring_take(ring, &token, &raw_len)) ==
            SHADOW_RING_OK) {
         IsolatedRequest *req = token;
 
-        budget_spend(&budget, &req->chain);
+        budget_spend(budget, &req->chain);
         if (req->orphan) {
             isolated_queue_complete_orphan(q, req);
         } else if (isolated_queue_complete(q, req, raw_len, pushed)) {
@@ -238,7 +221,6 @@ bool isolated_queue_return(IsolatedQueue *q)
         isolated_queue_break(q, ISOLATED_QUEUE_FAULT_BACKEND, "%s",
                              shadow_ring_fault(ring));
     }
-    return !budget_left(&budget);
 }
 
 /*
@@ -265,55 +247,67 @@ static void isolated_queue_assert_owner(const IsolatedQueue *q)
                         : qemu_get_current_aio_context() == q->ctx);
 }
 
+/* The rest of the work waits until the others of this thread had their turn. */
+static bool isolated_queue_go_on(IsolatedQueue *q,
+                                 const IsolatedBudget *budget)
+{
+    if (isolated_queue_broken(q)) {
+        return false;
+    }
+    if (!isolated_budget_left(budget)) {
+        qemu_bh_schedule(q->again);
+        return false;
+    }
+    return true;
+}
+
 /* Forward until the guest's ring is empty, or a request has to wait. */
-static void isolated_queue_run_forward(IsolatedQueue *q)
+static void isolated_queue_run_forward(IsolatedQueue *q,
+                                       IsolatedBudget *budget)
 {
     RCU_READ_LOCK_GUARD();
 
     isolated_queue_assert_owner(q);
-
     do {
         if (!q->guest_polled) {
             guest_chain_suppress_kicks(&q->guest);
         }
-        if (isolated_queue_forward(q)) {
-            qemu_bh_schedule(q->again);
-            return;
-        }
+        isolated_queue_forward(q, budget);
         /* A waiting request is woken by a completion, not by a kick. */
-    } while (!isolated_queue_broken(q) && !q->next_unsent &&
+    } while (isolated_queue_go_on(q, budget) && !q->next_unsent &&
              isolated_queue_arm_guest(q));
 }
 
 /* Return until the shadow ring is empty; then there may be room to forward. */
-static void isolated_queue_run_return(IsolatedQueue *q)
+static void isolated_queue_run_return(IsolatedQueue *q, IsolatedBudget *budget)
 {
+    bool go_on;
+
+    RCU_READ_LOCK_GUARD();
     isolated_queue_assert_owner(q);
-    WITH_RCU_READ_LOCK_GUARD() {
-        do {
-            if (!q->backend_polled) {
-                shadow_ring_suppress_calls(q->link->ring);
-            }
-            if (isolated_queue_return(q)) {
-                qemu_bh_schedule(q->again);
-                return;
-            }
-        } while (!isolated_queue_broken(q) && isolated_queue_arm_backend(q));
-    }
-    if (!isolated_queue_broken(q) && q->next_unsent) {
-        isolated_queue_run_forward(q);
+    do {
+        if (!q->backend_polled) {
+            shadow_ring_suppress_calls(q->link->ring);
+        }
+        isolated_queue_return(q, budget);
+        go_on = isolated_queue_go_on(q, budget);
+    } while (go_on && isolated_queue_arm_backend(q));
+
+    if (go_on && q->next_unsent) {
+        isolated_queue_run_forward(q, budget);
     }
 }
 
 static void isolated_queue_run_both(void *opaque)
 {
     IsolatedQueue *q = opaque;
+    IsolatedBudget budget = dispatch_budget;
 
     if (!isolated_queue_broken(q)) {
-        isolated_queue_run_return(q);
+        isolated_queue_run_return(q, &budget);
     }
     if (!isolated_queue_broken(q)) {
-        isolated_queue_run_forward(q);
+        isolated_queue_run_forward(q, &budget);
     }
 }
 
@@ -330,21 +324,43 @@ static IsolatedQueue *queue_of_backend_call(EventNotifier *n)
 static void on_guest_kick(EventNotifier *n)
 {
     IsolatedQueue *q = queue_of_guest_kick(n);
+    IsolatedBudget budget = dispatch_budget;
 
     if (event_notifier_test_and_clear(n)) {
         isolated_count(&q->stats.guest_kicks, 1);
     }
-    isolated_queue_run_forward(q);
+    isolated_queue_run_forward(q, &budget);
+}
+
+/*
+ * The backend shares the eventfd's flags: it can clear O_NONBLOCK, and take
+ * the event away before we read it.  So a read that would wait is asked not
+ * to, whatever the flags say.
+ */
+static bool call_test_and_clear(EventNotifier *n)
+{
+#ifdef RWF_NOWAIT
+    uint64_t value;
+    struct iovec iov = { .iov_base = &value, .iov_len = sizeof(value) };
+    ssize_t len = preadv2(event_notifier_get_fd(n), &iov, 1, -1, RWF_NOWAIT);
+
+    if (len >= 0 || errno == EAGAIN) {
+        return len > 0;
+    }
+#endif
+    /* No such kernel. */
+    return event_notifier_test_and_clear(n);
 }
 
 static void on_backend_call(EventNotifier *n)
 {
     IsolatedQueue *q = queue_of_backend_call(n);
+    IsolatedBudget budget = dispatch_budget;
 
-    if (event_notifier_test_and_clear(n)) {
+    if (call_test_and_clear(n)) {
         isolated_count(&q->stats.calls, 1);
     }
-    isolated_queue_run_return(q);
+    isolated_queue_run_return(q, &budget);
 }
 
 /* A queue with a waiting request has nothing to forward: polling would spin. */
@@ -357,7 +373,9 @@ static bool guest_has_work(void *opaque)
 
 static void on_guest_work(EventNotifier *n)
 {
-    isolated_queue_run_forward(queue_of_guest_kick(n));
+    IsolatedBudget budget = dispatch_budget;
+
+    isolated_queue_run_forward(queue_of_guest_kick(n), &budget);
 }
 
 static void guest_poll_begin(EventNotifier *n)
@@ -385,7 +403,9 @@ static bool backend_has_work(void *opaque)
 
 static void on_backend_work(EventNotifier *n)
 {
-    isolated_queue_run_return(queue_of_backend_call(n));
+    IsolatedBudget budget = dispatch_budget;
+
+    isolated_queue_run_return(queue_of_backend_call(n), &budget);
 }
 
 static void backend_poll_begin(EventNotifier *n)

@@ -20,13 +20,14 @@ typedef struct VirtQueue VirtQueue;
 /**
  * IsolatedQueueState - who may touch a queue
  *
- * IDLE     nobody owns it, no request is out.
+ * IDLE     nobody owns it, no request of this guest is out.
  *              isolated_queue_attach() -> RUNNING
  * RUNNING  the owner context.  Nobody else touches anything but the counters.
  *              isolated_queue_detach() -> STOPPING
  * STOPPING the thread that holds the BQL: drains, settles.
  *              isolated_queue_stopped() -> IDLE or KEPT
- *              isolated_queue_attach() -> RUNNING (the VM was paused only)
+ *              isolated_queue_attach() -> RUNNING (it was paused only)
+ *              isolated_queue_reset() -> IDLE
  * KEPT     nobody owns it; requests are out, or are to be sent again.
  *              isolated_queue_attach() -> RUNNING
  *              isolated_queue_reset() -> IDLE
@@ -67,7 +68,7 @@ typedef enum IsolatedQueueFault {
  * @clamped: used lengths that were longer than the writable buffers
  * @allocations: requests made or grown: none of it in steady state
  *
- * Written by the owner with qatomic_set(), readable from any thread.
+ * Written by the owner alone, readable from any thread.
  */
 typedef struct IsolatedQueueStats {
     Stat64 requests;
@@ -88,7 +89,8 @@ typedef struct IsolatedQueueStats {
  * @region: borrowed from the connection
  * @ring: shadow ring, in @region
  * @pool: this queue's share of @region
- * @kick: ours -> backend
+ * @kick: ours -> backend; what the backend gets has no flags in common with
+ *     what we write to
  * @call: backend -> ours
  *
  * Owned by the connection; the queue borrows it from isolated_queue_connect()
@@ -183,9 +185,6 @@ void isolated_queue_detach(IsolatedQueue *q);
 /** isolated_queue_attached() - whether a context owns it.  BQL held. */
 bool isolated_queue_attached(const IsolatedQueue *q);
 
-/** isolated_queue_in_main_loop() - @q is attached: to the main loop? */
-bool isolated_queue_in_main_loop(const IsolatedQueue *q);
-
 /**
  * isolated_queue_guest_fault() - break the queue on the guest's account
  * @q: not RUNNING
@@ -197,7 +196,7 @@ void isolated_queue_guest_fault(IsolatedQueue *q, const char *why);
 
 /**
  * isolated_queue_unpark() - give back what was popped but never sent
- * @q: STOPPING
+ * @q: not RUNNING; nothing happens if it is BROKEN
  *
  * BQL held.
  */
@@ -205,7 +204,8 @@ void isolated_queue_unpark(IsolatedQueue *q);
 
 /**
  * isolated_queue_drain() - return what the backend has completed by now
- * @q: STOPPING
+ * @q: not RUNNING; nothing happens if it is BROKEN or has no link, or while
+ *     the guest could not be told
  *
  * Never waits.  BQL held.
  *
@@ -216,7 +216,7 @@ unsigned isolated_queue_drain(IsolatedQueue *q);
 
 /**
  * isolated_queue_stopped() - the backend has answered GET_VRING_BASE
- * @q: STOPPING
+ * @q: not RUNNING; nothing happens if it is BROKEN
  * @raw_base: its answer, unchecked; ignored if @alive is false
  * @alive: false if it did not answer
  *

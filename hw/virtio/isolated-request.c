@@ -236,7 +236,6 @@ bool isolated_request_copy_to_guest(IsolatedQueue *q,
     unsigned i = req->chain.num_out;
 
     assert(len <= req->chain.bytes_in);
-    isolated_count(&q->stats.bytes_in, len);
     while (len) {
         uint32_t part = MIN(len, req->bufs[i].len);
 
@@ -244,6 +243,7 @@ bool isolated_request_copy_to_guest(IsolatedQueue *q,
                                request_host(q, req, i), part)) {
             return false;
         }
+        isolated_count(&q->stats.bytes_in, part);
         len -= part;
         i++;
     }

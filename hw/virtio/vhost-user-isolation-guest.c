@@ -49,21 +49,33 @@ static AioContext *guest_home(const VirtIOIsolation *guest)
                            : iohandler_get_aio_context();
 }
 
-/* A ring behind an IOMMU is read with the BQL held, whatever iothread= says. */
-static bool queue_runs_in_main_loop(VirtIOIsolation *guest, unsigned n)
-{
-    VirtQueue *vq = virtio_get_queue(guest->vdev, n);
-
-    return !guest->iothread || virtqueue_rings(vq) != VIRTQUEUE_RINGS_DIRECT;
-}
-
 static bool queue_is_runnable(VirtIOIsolation *guest, unsigned n)
 {
     VirtQueue *vq = virtio_get_queue(guest->vdev, n);
 
     return test_bit(n, guest->started) &&
            !isolated_queue_attached(guest->queues[n]) &&
-           virtqueue_rings(vq) != VIRTQUEUE_RINGS_UNUSABLE;
+           virtqueue_rings(vq) == VIRTQUEUE_RINGS_DIRECT;
+}
+
+/*
+ * QEMU's accessors translate a ring behind an IOMMU at each access, and the
+ * guest can lead any of them into a device, also into this one: a reset in the
+ * middle of a completion.  Until there are accessors that go to RAM or fail,
+ * such a ring is refused.
+ */
+static void refuse_translated_rings(VirtIOIsolation *guest)
+{
+    for (unsigned n = 0; n < guest->num_queues; n++) {
+        VirtQueue *vq = virtio_get_queue(guest->vdev, n);
+
+        if (test_bit(n, guest->started) &&
+            virtqueue_rings(vq) == VIRTQUEUE_RINGS_TRANSLATED) {
+            isolated_queue_guest_fault(guest->queues[n],
+                                       "a ring behind an IOMMU is not "
+                                       "supported with memory-isolation=on");
+        }
+    }
 }
 
 /* In the IOThread, for a thread that holds the BQL and waits. */
@@ -73,8 +85,7 @@ static void attach_in_iothread(void *opaque)
     VirtIOIsolation *guest = move->guest;
 
     for (unsigned n = 0; n < guest->num_queues; n++) {
-        if (queue_is_runnable(guest, n) &&
-            !queue_runs_in_main_loop(guest, n)) {
+        if (queue_is_runnable(guest, n)) {
             isolated_queue_attach(guest->queues[n], guest_home(guest), false);
         }
     }
@@ -104,46 +115,35 @@ static void move_in_iothread(VirtIOIsolation *guest, QEMUBHFunc *fn)
 
 void isolation_guest_run(VirtIOIsolation *guest)
 {
-    bool elsewhere = false;
-
     assert(bql_locked());
     if (!runstate_is_running() || guest->suspended) {
         return;
     }
+    refuse_translated_rings(guest);
     for (unsigned n = 0; n < guest->num_queues; n++) {
         if (!queue_is_runnable(guest, n)) {
             continue;
         }
-        if (queue_runs_in_main_loop(guest, n)) {
-            isolated_queue_attach(guest->queues[n],
-                                  iohandler_get_aio_context(), true);
-        } else {
-            elsewhere = true;
+        if (guest->iothread) {
+            move_in_iothread(guest, attach_in_iothread);
+            break;
         }
-    }
-    if (elsewhere) {
-        move_in_iothread(guest, attach_in_iothread);
+        isolated_queue_attach(guest->queues[n], guest_home(guest), true);
     }
 }
 
 void isolation_guest_pause(VirtIOIsolation *guest)
 {
-    bool elsewhere = false;
-
     assert(bql_locked());
     for (unsigned n = 0; n < guest->num_queues; n++) {
-        IsolatedQueue *q = guest->queues[n];
-
-        if (isolated_queue_attached(q)) {
-            if (isolated_queue_in_main_loop(q)) {
-                isolated_queue_detach(q);
-            } else {
-                elsewhere = true;
-            }
+        if (!isolated_queue_attached(guest->queues[n])) {
+            continue;
         }
-    }
-    if (elsewhere) {
-        move_in_iothread(guest, detach_in_iothread);
+        if (guest->iothread) {
+            move_in_iothread(guest, detach_in_iothread);
+            break;
+        }
+        isolated_queue_detach(guest->queues[n]);
     }
 }
 
@@ -168,10 +168,17 @@ static void guest_vm_state(void *opaque, bool running, RunState state)
     VirtIOIsolation *guest = opaque;
 
     if (running) {
+        guest->vm_stopped = false;
         isolation_guest_run(guest);
-    } else {
-        isolation_guest_pause(guest);
+        return;
     }
+    /*
+     * The device is stopped by now, unless its socket has just been closed:
+     * then it is stopped later, when guest memory may not change any more.
+     */
+    isolation_guest_pause(guest);
+    isolation_guest_drain(guest, 0);
+    guest->vm_stopped = true;
 }
 
 /* The address space is known only after the device is plugged into its bus. */
@@ -211,6 +218,9 @@ void isolation_guest_drain(VirtIOIsolation *guest, uint32_t ms)
     unsigned nap = NAP_MIN_US;
     unsigned out;
 
+    if (guest->vm_stopped) {
+        return;
+    }
     for (;;) {
         out = 0;
         for (unsigned n = 0; n < guest->num_queues; n++) {
@@ -225,7 +235,7 @@ void isolation_guest_drain(VirtIOIsolation *guest, uint32_t ms)
         g_usleep(nap);
         nap = MIN(nap * 2, NAP_MAX_US);
     }
-    trace_vhost_user_isolation_drained(guest->vdev->name, out);
+    trace_vhost_user_isolation_drained(guest->name, out);
 }
 
 unsigned isolation_guest_out(VirtIOIsolation *guest)
@@ -244,12 +254,14 @@ unsigned isolation_guest_out(VirtIOIsolation *guest)
  * The backend broke a queue.  The others go on, so not virtio_error(), which
  * would swallow their completions too; the driver is told to reset.
  */
-static void report_backend_fault(VirtIODevice *vdev, unsigned n,
+static void report_backend_fault(VirtIOIsolation *guest, unsigned n,
                                  const char *why)
 {
+    VirtIODevice *vdev = guest->vdev;
+
     error_report("%s: memory-isolation: the backend broke queue %u: %s; the "
                  "queue is stopped until the guest resets the device",
-                 vdev->name, n, why);
+                 guest->name, n, why);
     if (virtio_vdev_has_feature(vdev, VIRTIO_F_VERSION_1)) {
         vdev->status |= VIRTIO_CONFIG_S_NEEDS_RESET;
         virtio_notify_config(vdev);
@@ -282,9 +294,9 @@ static void guest_faulted(void *opaque)
         guest_send_event(guest, n, fault, why);
         if (fault == ISOLATED_QUEUE_FAULT_GUEST) {
             virtio_error(guest->vdev, "%s: memory-isolation: queue %u: %s",
-                         guest->vdev->name, n, why);
+                         guest->name, n, why);
         } else {
-            report_backend_fault(guest->vdev, n, why);
+            report_backend_fault(guest, n, why);
         }
     }
 }
@@ -295,15 +307,28 @@ bool vhost_user_isolation_can_save(VirtIODevice *vdev)
     unsigned kept = 0;
 
     for (unsigned n = 0; guest && n < guest->num_queues; n++) {
-        kept += isolated_queue_in_flight(guest->queues[n]);
+        IsolatedQueue *q = guest->queues[n];
+
+        /* What a broken queue had is lost: the driver was told to reset. */
+        if (isolated_queue_state(q) != ISOLATED_QUEUE_BROKEN) {
+            kept += isolated_queue_in_flight(q);
+        }
     }
     if (kept) {
         error_report("%s: memory-isolation: %u request(s) that the backend "
                      "did not complete cannot be saved; let the VM go on and "
                      "try again, or raise memory-isolation-stop-ms",
-                     vdev->name, kept);
+                     guest->name, kept);
     }
     return !kept;
+}
+
+/* Also while it is stopped, if there is something to be entered into it. */
+static bool guest_uses_ring(VirtIOIsolation *guest, unsigned n)
+{
+    return n < guest->num_queues &&
+           (test_bit(n, guest->started) ||
+            isolated_queue_in_flight(guest->queues[n]));
 }
 
 bool vhost_user_isolation_uses_ring(VirtIODevice *vdev, int n)
@@ -313,15 +338,21 @@ bool vhost_user_isolation_uses_ring(VirtIODevice *vdev, int n)
     if (!guest) {
         return false;
     }
-    return n < 0 ? !bitmap_empty(guest->started, VIRTIO_QUEUE_MAX)
-                 : test_bit(n, guest->started);
+    if (n >= 0) {
+        return guest_uses_ring(guest, n);
+    }
+    for (n = 0; n < guest->num_queues; n++) {
+        if (guest_uses_ring(guest, n)) {
+            return true;
+        }
+    }
+    return false;
 }
 
 void vhost_user_isolation_reset(VirtIODevice *vdev)
 {
     VirtIOIsolation *guest = vdev->isolation;
     bool disconnect = false;
-    const char *why;
 
     if (!guest) {
         return;
@@ -331,11 +362,12 @@ void vhost_user_isolation_reset(VirtIODevice *vdev)
     bitmap_zero(guest->started, VIRTIO_QUEUE_MAX);
     bitmap_zero(guest->reported, VIRTIO_QUEUE_MAX);
     for (unsigned n = 0; n < guest->num_queues; n++) {
-        disconnect |= isolated_queue_fault(guest->queues[n], &why) ==
-                      ISOLATED_QUEUE_FAULT_BACKEND;
+        IsolatedLink *link = isolated_queue_link(guest->queues[n]);
+
+        disconnect |= link && shadow_ring_fault(link->ring);
         isolated_queue_reset(guest->queues[n]);
     }
-    if (disconnect) {
+    if (disconnect && qemu_chr_fe_backend_open(guest->user->chr)) {
         /* A ring that its backend broke cannot be mended, only replaced. */
         qemu_chr_fe_disconnect(guest->user->chr);
     }
@@ -365,9 +397,12 @@ static VirtIOIsolation *guest_new(VhostUserState *user, VirtIODevice *vdev,
                                   unsigned num_queues)
 {
     const VhostUserIsolationConfig *config = &user->isolation_config;
+    DeviceState *proxy = qdev_get_parent_bus(DEVICE(vdev))->parent;
     VirtIOIsolation *guest = g_new0(VirtIOIsolation, 1);
 
     guest->vdev = vdev;
+    guest->name = proxy->id ? g_strdup(proxy->id)
+                            : object_get_canonical_path(OBJECT(proxy));
     guest->user = user;
     guest->iothread = config->iothread;
     if (guest->iothread) {
@@ -389,29 +424,20 @@ static VirtIOIsolation *guest_new(VhostUserState *user, VirtIODevice *vdev,
     return guest;
 }
 
-/* Only then does a device without VIRTIO_F_VERSION_1 have no driver. */
-static bool transport_is_modern_only(VirtIODevice *vdev)
+/* Somebody who sets one of these believes that the device is isolated. */
+static bool check_unused(const VhostUserIsolationConfig *config, Error **errp)
 {
-    Object *proxy = OBJECT(qdev_get_parent_bus(DEVICE(vdev))->parent);
-    g_autofree char *legacy = NULL;
+    const char *used =
+        config->iothread ? "iothread" :
+        config->size ? "memory-isolation-size" :
+        config->stop_ms != ISOLATION_DEFAULT_STOP_MS ?
+            "memory-isolation-stop-ms" :
+        !config->scrub ? "memory-isolation-scrub" : NULL;
 
-    if (object_property_find(proxy, "disable-legacy")) {
-        legacy = object_property_get_str(proxy, "disable-legacy",
-                                         &error_abort);
+    if (used) {
+        error_setg(errp, "%s has no effect without memory-isolation=on", used);
     }
-    return g_strcmp0(legacy, "on") == 0;
-}
-
-bool vhost_user_isolation_plugged(VirtIODevice *vdev, Error **errp)
-{
-    if (vdev->isolation && !virtio_host_has_feature(vdev, VIRTIO_F_VERSION_1) &&
-        transport_is_modern_only(vdev)) {
-        error_setg(errp, "memory-isolation: the backend does not offer "
-                   "VIRTIO_F_VERSION_1, without which a modern device has no "
-                   "driver; use disable-legacy=off or another backend");
-        return false;
-    }
-    return true;
+    return !used;
 }
 
 bool vhost_user_isolation_realize(VhostUserState *user, VirtIODevice *vdev,
@@ -421,13 +447,7 @@ bool vhost_user_isolation_realize(VhostUserState *user, VirtIODevice *vdev,
     unsigned num_queues = 0;
 
     if (!config->enabled) {
-        if (config->iothread || config->size) {
-            error_setg(errp, "%s has no effect without memory-isolation=on",
-                       config->iothread ? "iothread" :
-                       "memory-isolation-size");
-            return false;
-        }
-        return true;
+        return check_unused(config, errp);
     }
     while (num_queues < VIRTIO_QUEUE_MAX &&
            virtio_queue_get_num(vdev, num_queues)) {
@@ -465,6 +485,7 @@ void vhost_user_isolation_unrealize(VirtIODevice *vdev)
         object_unref(OBJECT(guest->iothread));
     }
     g_free(guest->queues);
+    g_free(guest->name);
     g_free(guest);
     vdev->isolation = NULL;
 }

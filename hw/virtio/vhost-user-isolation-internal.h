@@ -19,8 +19,11 @@
 /** Bytes of a queue's share if the user does not say; sparse. */
 #define ISOLATION_DEFAULT_SHARE (64 * MiB)
 
-/** Bytes that a queue's share has at least. */
-#define ISOLATION_MIN_SHARE (128 * KiB)
+/**
+ * Bytes that a queue's share has at least: one request as Linux makes it by
+ * default (1280 KiB), with its header and an indirect table.
+ */
+#define ISOLATION_MIN_SHARE (1536 * KiB)
 
 /** Largest region. */
 #define ISOLATION_MAX_SIZE (32 * GiB)
@@ -31,6 +34,7 @@
  * Hangs off VirtIODevice: reset and VM state changes reach only that, also
  * while the backend is away.  BQL.
  *
+ * @name: what messages call the device: its id, or its QOM path
  * @user: the connection's side, which is there as long as this
  * @num_queues: queues of the device, from 0 on
  * @queues: one each
@@ -41,10 +45,12 @@
  * @memory_watched: @memory is registered
  * @suspended: between @memory's begin and commit
  * @vm_state: a device can be started while the VM is paused
+ * @vm_stopped: since then guest memory may not change
  * @faulted: reports what broke
  */
 struct VirtIOIsolation {
     VirtIODevice *vdev;
+    char *name;
     VhostUserState *user;
     IOThread *iothread;
     unsigned num_queues;
@@ -55,6 +61,7 @@ struct VirtIOIsolation {
     bool memory_watched;
     bool suspended;
     VMChangeStateEntry *vm_state;
+    bool vm_stopped;
     QEMUBH *faulted;
 };
 

@@ -105,7 +105,7 @@ static int op_set_features(struct vhost_dev *dev, uint64_t features)
     uint16_t device_id = iso->guest->vdev->device_id;
 
     features = isolation_backend_features(device_id, features, iso->offered);
-    trace_vhost_user_isolation_features(iso->guest->vdev->name, iso->offered,
+    trace_vhost_user_isolation_features(iso->guest->name, iso->offered,
                                         features);
     return user_ops.vhost_set_features(dev, features);
 }
@@ -281,15 +281,20 @@ static int op_get_vring_base(struct vhost_dev *dev,
     VhostUserIsolation *iso = isolation_of(dev);
     IsolatedQueue *q = iso->guest->queues[ring->index];
     struct vhost_vring_state answer = { .index = ring->index };
-    bool alive;
+    bool stopping = test_and_clear_bit(ring->index, iso->stopping);
+    bool prepared = test_and_clear_bit(ring->index, iso->prepared);
 
-    if (test_and_clear_bit(ring->index, iso->stopping) |
-        test_and_clear_bit(ring->index, iso->prepared)) {
-        alive = user_ops.vhost_get_vring_base(dev, &answer) >= 0;
+    if (stopping || prepared) {
+        bool alive = user_ops.vhost_get_vring_base(dev, &answer) >= 0;
+
         isolated_queue_stopped(q, answer.num, alive);
-        trace_vhost_user_isolation_stopped(iso->guest->vdev->name,
-                                           ring->index, alive,
+        trace_vhost_user_isolation_stopped(iso->guest->name, ring->index,
+                                           alive,
                                            isolated_queue_in_flight(q));
+        if (!alive && qemu_chr_fe_backend_open(iso->guest->user->chr)) {
+            /* What it has fetched is not known: only a new one can go on. */
+            qemu_chr_fe_disconnect(iso->guest->user->chr);
+        }
     }
     ring->num = virtio_queue_get_last_avail_idx(iso->guest->vdev, ring->index);
     return 0;
@@ -305,6 +310,14 @@ static int op_reset_device(struct vhost_dev *dev)
         return 0;
     }
     return user_ops.vhost_reset_device(dev);
+}
+
+/* For vhost-user this is a reset too. */
+static void op_reset_status(struct vhost_dev *dev)
+{
+    if (!isolation_guest_out(isolation_of(dev)->guest)) {
+        user_ops.vhost_reset_status(dev);
+    }
 }
 
 static void isolated_ops_init(void)
@@ -331,6 +344,9 @@ static void isolated_ops_init(void)
     isolated_ops.vhost_set_vring_enable = op_set_vring_enable;
     isolated_ops.vhost_dev_start = op_dev_start;
     isolated_ops.vhost_reset_device = op_reset_device;
+    isolated_ops.vhost_reset_status = op_reset_status;
+    /* Only for debugging, and QEMU would read an eventfd of the backend's. */
+    isolated_ops.vhost_set_vring_err = NULL;
     /* QEMU translates, logs and tracks; without these nobody asks. */
     isolated_ops.vhost_set_iotlb_callback = NULL;
     isolated_ops.vhost_send_device_iotlb_msg = NULL;
@@ -353,14 +369,4 @@ bool vhost_user_isolation_init_dev(struct vhost_dev *dev,
     dev->vhost_ops = &isolated_ops;
     iso->num_devs++;
     return true;
-}
-
-/* Of what a backend may ask for, only this involves no memory and no file. */
-unsigned vhost_user_isolation_request(const VhostUserState *user,
-                                      unsigned request)
-{
-    enum { NO_REQUEST = 0, CONFIG_CHANGE_MSG = 2 };
-
-    return !user->isolation || request == CONFIG_CHANGE_MSG ? request
-                                                            : NO_REQUEST;
 }

@@ -19,6 +19,9 @@ typedef struct VirtIODevice VirtIODevice;
 typedef struct VirtIOIsolation VirtIOIsolation;
 struct vhost_dev;
 
+/** memory-isolation-stop-ms if the user does not say */
+#define ISOLATION_DEFAULT_STOP_MS 2000
+
 /**
  * VhostUserIsolationConfig - what the user asked for
  * @enabled: memory-isolation
@@ -52,7 +55,8 @@ typedef struct VhostUserIsolationConfig {
         DEFINE_PROP_SIZE("memory-isolation-size", _state,                   \
                          _field.isolation_config.size, 0),                  \
         DEFINE_PROP_UINT32("memory-isolation-stop-ms", _state,              \
-                           _field.isolation_config.stop_ms, 2000),          \
+                           _field.isolation_config.stop_ms,                 \
+                           ISOLATION_DEFAULT_STOP_MS),                      \
         DEFINE_PROP_BOOL("memory-isolation-scrub", _state,                  \
                          _field.isolation_config.scrub, true),              \
         DEFINE_PROP_LINK("iothread", _state,                                \
@@ -71,13 +75,6 @@ typedef struct VhostUserIsolationConfig {
  */
 bool vhost_user_isolation_realize(VhostUserState *user, VirtIODevice *vdev,
                                   Error **errp);
-
-/**
- * vhost_user_isolation_plugged() - can the device have a driver?
- * @vdev: any; its features are known, and its bus
- * @errp: set on failure
- */
-bool vhost_user_isolation_plugged(VirtIODevice *vdev, Error **errp);
 
 /**
  * vhost_user_isolation_unrealize() - free the guest's side
@@ -108,7 +105,8 @@ bool vhost_user_isolation_can_save(VirtIODevice *vdev);
  * @vdev: any
  * @n: queue, or -1 for any of them
  *
- * Its size, addresses and features must stay as they are until the device is
+ * Or does it still have requests of the guest that have not come back?  Its
+ * size, addresses and features must stay as they are until the device is
  * stopped, whatever the guest writes: virtio 1.2, 4.1.4.3.2 forbids it to.
  */
 bool vhost_user_isolation_uses_ring(VirtIODevice *vdev, int n);
@@ -139,23 +137,7 @@ bool vhost_user_isolation_init_dev(struct vhost_dev *dev,
 uint64_t vhost_user_isolation_protocol_features(const VhostUserState *user,
                                                 uint64_t features);
 
-/**
- * vhost_user_isolation_request() - filter for messages from the backend
- * @user: any
- * @request: VhostUserBackendRequest
- *
- * Returns: @request, or 0 (no request) if an isolated backend may not send it.
- */
-unsigned vhost_user_isolation_request(const VhostUserState *user,
-                                      unsigned request);
-
 #else /* !CONFIG_VHOST_USER */
-
-static inline bool vhost_user_isolation_plugged(VirtIODevice *vdev,
-                                                Error **errp)
-{
-    return true;
-}
 
 static inline void vhost_user_isolation_unrealize(VirtIODevice *vdev)
 {
