@@ -6,6 +6,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qobject/qdict.h"
 #include "standard-headers/linux/virtio_config.h"
 #include "isolation-move.h"
 
@@ -235,6 +236,84 @@ static void offer_endless_chain(Disk *disk)
     disk_offer(disk, descs, disk->size);
 }
 
+static void limit_migration(Disk *disk, int64_t bytes_per_second)
+{
+    qtest_qmp_assert_success(disk->qts,
+        "{ 'execute': 'migrate-set-parameters',"
+        "  'arguments': { 'max-bandwidth': %" PRId64 " } }",
+        bytes_per_second);
+}
+
+static char *migration_status(Disk *disk, int64_t *pages)
+{
+    QDict *info = qtest_qmp_assert_success_ref(disk->qts,
+                                               "{ 'execute': 'query-migrate' }");
+    QDict *ram = qdict_get_qdict(info, "ram");
+    char *status = g_strdup(qdict_get_str(info, "status"));
+
+    *pages = ram ? qdict_get_int(ram, "duplicate") +
+                   qdict_get_int(ram, "normal") : 0;
+    qobject_unref(info);
+    return status;
+}
+
+/* Wait until so many pages were sent, or to the end. */
+static void wait_for_migration(Disk *disk, int64_t until)
+{
+    int64_t pages = 0;
+    bool completed = false;
+
+    while (!completed && pages < until) {
+        g_autofree char *status = migration_status(disk, &pages);
+
+        g_assert_cmpstr(status, !=, "failed");
+        completed = g_str_equal(status, "completed");
+        g_usleep(1000);
+    }
+}
+
+/*
+ * Migration has sent the zeros that were in a page; then the device writes
+ * there.  So the page has to be sent again.  Nothing but the device writes.
+ */
+static void written_while_migrated(Disk *disk, uint64_t arg)
+{
+    /* Both halves of memory have been begun, and the page is in one. */
+    const int64_t enough_pages = MACHINE_RAM_END / 4096 * 6 / 10;
+    g_autofree char *path = g_strdup_printf("%s/stream", disk->machine->dir);
+    g_autofree char *uri = g_strdup_printf("file:%s", path);
+    g_autofree uint8_t *marker = g_malloc(LEN);
+    g_autofree char *stream = NULL;
+    DiskDesc descs[3];
+    size_t len;
+
+    for (int i = 0; i < LEN; i++) {
+        marker[i] = g_test_rand_int();
+    }
+    disk_make_write(disk, SCRATCH_SECTOR, LEN, descs);
+    qtest_memwrite(disk->qts, descs[1].addr, marker, LEN);
+    disk_offer(disk, descs, 3);
+    g_assert_cmpuint(disk_wait_used(disk), ==, 1);
+    disk_make_read(disk, SCRATCH_SECTOR, LEN, descs);
+    /* Zeros are sent fast, also where other tests have left data. */
+    qtest_memset(disk->qts, descs[1].addr, 0, 16 * MiB);
+
+    limit_migration(disk, 200000);
+    qtest_qmp_assert_success(disk->qts,
+        "{ 'execute': 'migrate', 'arguments': { 'uri': %s } }", uri);
+    wait_for_migration(disk, enough_pages);
+    limit_migration(disk, 1000);
+    disk_offer(disk, descs, 3);
+    g_assert_cmpuint(disk_wait_used(disk), ==, LEN + 1);
+    limit_migration(disk, 1 * GiB);
+    wait_for_migration(disk, INT64_MAX);
+
+    g_assert_true(g_file_get_contents(path, &stream, &len, NULL));
+    unlink(path);
+    g_assert_nonnull(memmem(stream, len, marker, LEN));
+    qtest_qmp_assert_success(disk->qts, "{ 'execute': 'cont' }");
+}
+
 static void broken_while_reset(Disk *disk, uint64_t arg)
 {
     for (int i = 0; i < 50; i++) {
@@ -315,6 +394,7 @@ static const GuestMove moves[] = {
     { "buffer-becomes-rom", buffer_becomes_rom, 0, ON_BOTH, WRITABLE },
     { "rings-become-rom", rings_become_rom, 0 },
     { "rings-become-rom-under-load", rings_become_rom, 1 },
+    { "written-while-migrated", written_while_migrated, 0, ON_BOTH, WORKS },
     { "broken-while-reset", broken_while_reset },
     { "broken-while-vm-stops", broken_while_vm_stops },
 };
