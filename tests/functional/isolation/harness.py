@@ -214,7 +214,8 @@ class GuestVm(QEMUMachine):
 
     def _boot(self, initramfs: Path) -> None:
         self.add_args("-kernel", str(guest.KERNEL), "-initrd", str(initramfs),
-                      "-append", "console=ttyS0 quiet panic=-1")
+                      "-append", "console=ttyS0 quiet panic=-1 "
+                      "no_timer_check")
 
     def add_monitor(self, path: Path) -> None:
         """QEMU's monitor for people, on a socket."""
