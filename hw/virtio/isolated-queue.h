@@ -89,8 +89,9 @@ typedef struct IsolatedQueueStats {
  * @region: borrowed from the connection
  * @ring: shadow ring, in @region
  * @pool: this queue's share of @region
- * @kick: ours -> backend; what the backend gets has no flags in common with
- *     what we write to
+ * @kick: ours -> backend.  An eventfd: backends that poll with io_uring cannot
+ *     do with less, since the wake-ups of a pipe come after its data and may
+ *     find it empty; libvhost-user gives up then.
  * @call: backend -> ours
  *
  * Owned by the connection; the queue borrows it from isolated_queue_connect()

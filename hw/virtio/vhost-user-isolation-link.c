@@ -19,7 +19,6 @@
  */
 
 #include "qemu/osdep.h"
-#include <glib-unix.h>
 #include "qemu/units.h"
 #include "qapi/error.h"
 #include "vhost-user-isolation-internal.h"
@@ -109,29 +108,6 @@ ShadowRingLayout isolation_link_layout(unsigned n)
     return layout;
 }
 
-/*
- * A kick goes through a pipe, not an eventfd.  Both ends of an eventfd are one
- * open file: the backend can clear its O_NONBLOCK and fill its counter, and
- * then QEMU's next kick would block for ever.  The ends of a pipe are apart.
- * Backends read eight bytes from either.
- */
-static int kick_init(EventNotifier *kick)
-{
-    int fds[2];
-
-    if (!g_unix_open_pipe(fds, FD_CLOEXEC, NULL)) {
-        return -errno;
-    }
-    g_unix_set_fd_nonblocking(fds[0], true, NULL);
-    g_unix_set_fd_nonblocking(fds[1], true, NULL);
-    *kick = (EventNotifier) {
-        .rfd = fds[0],
-        .wfd = fds[1],
-        .initialized = true,
-    };
-    return 0;
-}
-
 static void link_free(IsolatedLink *link)
 {
     if (!link) {
@@ -159,7 +135,7 @@ static IsolatedLink *link_new(VhostUserIsolation *iso, unsigned n,
     uint64_t share = share_bytes(iso->region->size, num_queues);
     int ret;
 
-    ret = kick_init(&link->kick);
+    ret = event_notifier_init(&link->kick, 0);
     if (ret >= 0) {
         ret = event_notifier_init(&link->call, 0);
     }
