@@ -115,6 +115,10 @@ void queue_settle(QueueHarness *h)
         /* A kick or call was lost, or the queue does not come to rest. */
         g_assert_cmpint(g_get_monotonic_time(), <, deadline);
     } while (!h->idle || activity(h) != seen);
+    if (h->armed && mock_device_has_avail(&h->device)) {
+        g_assert_true(event_notifier_test_and_clear(&h->link->kick));
+        h->armed = false;
+    }
 }
 
 /* The connection. */
@@ -181,13 +185,23 @@ void queue_attach(QueueHarness *h)
         h->device.next_avail = shadow_ring_base(h->link->ring);
         h->stopped = false;
     }
+    event_notifier_test_and_clear(&h->link->kick);
     queue_call(h, do_attach);
+    if (isolated_queue_state(h->q) != ISOLATED_QUEUE_BROKEN) {
+        /* Whatever the backend has asked for. */
+        g_assert_true(event_notifier_test_and_clear(&h->link->kick));
+    }
+    h->armed = false;
 }
 
 static void do_detach(QueueHarness *h)
 {
+    bool attached = isolated_queue_attached(h->q);
+
     isolated_queue_detach(h->q);
     g_assert_false(isolated_queue_attached(h->q));
+    /* A kick that came too late would start a legacy device. */
+    g_assert_false(event_notifier_test_and_clear(&h->guest->kick) && attached);
     mock_guest_disown(h->guest);
 }
 
@@ -275,6 +289,7 @@ void queue_reconnect(QueueHarness *h)
     h->num_ahead = 0;
     h->used_num = 0;
     h->stopped = false;
+    h->armed = false;
     drop_held(h);
 }
 

@@ -99,6 +99,7 @@ typedef struct QueueHarness {
     GPtrArray *held;            /* fetched, not used                        */
     GPtrArray *spare;
     unsigned num_ahead;         /* orphans that the backend fetches first   */
+    bool armed;                 /* it sleeps until it is kicked             */
     bool stopped;               /* SET_VRING_BASE comes before the next     */
     QueueCompletion *used;      /* MOCK_GUEST_RING of them                 */
     unsigned used_first;

@@ -184,6 +184,7 @@ BackendRequest *backend_fetch(QueueHarness *h)
         g_ptr_array_add(h->spare, r);
         return NULL;
     }
+    h->armed = false;
     r->guest = NULL;
     if (h->num_ahead) {
         h->num_ahead--;
@@ -208,8 +209,10 @@ unsigned backend_fetch_all(QueueHarness *h)
         while (backend_fetch(h)) {
             num++;
         }
+        event_notifier_test_and_clear(&h->link->kick);
         mock_device_arm_kicks(&h->device);
     } while (mock_device_has_avail(&h->device));
+    h->armed = true;
     return num;
 }
 

@@ -173,6 +173,47 @@ static void test_used_lengths(void)
     queue_run_matrix(&all, used_lengths);
 }
 
+/* Wait for the queue without waking its thread up. */
+static void wait_for(QueueHarness *h, bool (*done)(QueueHarness *h))
+{
+    int64_t deadline = g_get_monotonic_time() + 20 * G_USEC_PER_SEC;
+
+    while (!done(h)) {
+        g_assert_cmpint(g_get_monotonic_time(), <, deadline);
+        main_loop_wait(true);
+        g_usleep(100);
+    }
+}
+
+static bool backend_has_request(QueueHarness *h)
+{
+    return mock_device_has_avail(&h->device);
+}
+
+static bool guest_has_completion(QueueHarness *h)
+{
+    return queue_collect(h) > 0;
+}
+
+/* Nothing but a kick and a call: also when the thread has polled before. */
+static void sleeper(QueueHarness *h)
+{
+    for (unsigned i = 0; i < 30; i++) {
+        g_usleep(i % 3 * 1000);
+        queue_offer(h, 16, 16);
+        wait_for(h, backend_has_request);
+        g_assert_cmpuint(backend_fetch_all(h), ==, 1);
+        g_usleep(i % 4 * 1000);
+        backend_complete_all(h);
+        wait_for(h, guest_has_completion);
+    }
+}
+
+static void test_sleeper(void)
+{
+    queue_run_matrix(&defaults, sleeper);
+}
+
 static int64_t cpu_ns;
 
 static void read_cpu_clock(QueueHarness *h)
@@ -342,6 +383,7 @@ int main(int argc, char **argv)
     ADD("data/backend-sees-readable-bytes-only", test_secret);
     ADD("data/reused-span-is-zero-unless-told-otherwise", test_scrub);
     ADD("data/used-length-is-clamped-and-counted", test_used_lengths);
+    ADD("signal/kick-and-call-wake-a-sleeping-thread", test_sleeper);
     ADD("room/request-waits-for-a-completion-and-nobody-spins", test_parked);
     ADD("room/request-as-large-as-the-share-waits", test_whole_share);
     ADD("room/request-larger-than-the-share-breaks", test_too_large);
