@@ -73,9 +73,9 @@ void disk_set_queue_size(Disk *disk, uint16_t size)
 void disk_set_queue_addresses(Disk *disk, uint64_t desc, uint64_t avail,
                               uint64_t used)
 {
-    common_writeq(disk, COMMON(queue_desc_lo), desc);
-    common_writeq(disk, COMMON(queue_avail_lo), avail);
-    common_writeq(disk, COMMON(queue_used_lo), used);
+    common_writeq(disk, COMMON(queue_desc_lo), desc + disk->iova);
+    common_writeq(disk, COMMON(queue_avail_lo), avail + disk->iova);
+    common_writeq(disk, COMMON(queue_used_lo), used + disk->iova);
 }
 
 void disk_enable_queue(Disk *disk)
@@ -118,6 +118,9 @@ void disk_prepare(Disk *disk)
 
     if (disk->packed) {
         wanted |= 1ULL << VIRTIO_F_RING_PACKED;
+    }
+    if (disk->iova) {
+        wanted |= 1ULL << VIRTIO_F_ACCESS_PLATFORM;
     }
     disk_reset(disk);
     disk_set_status(disk, status);
@@ -200,7 +203,7 @@ void disk_put_desc(Disk *disk, uint64_t addr, DiskDesc desc, uint16_t link)
         uint32_t len;
         uint16_t word[2];       /* flags and next, or id and flags */
     } raw = {
-        .addr = cpu_to_le64(desc.addr),
+        .addr = cpu_to_le64(desc.addr + disk->iova),
         .len = cpu_to_le32(desc.len),
     };
 

@@ -25,6 +25,8 @@
 #define MACHINE_RAM_SEAM 0x8000000
 #define MACHINE_RAM_END 0x10000000
 
+#define MACHINE_IOVA 0x40000000
+
 /* Addresses at which there is no RAM. */
 #define MACHINE_IOAPIC 0xfec00000
 #define MACHINE_FIRMWARE 0xfffc0000
@@ -38,17 +40,21 @@
  * @name: for test paths
  * @packed: the guest's rings
  * @iothread: the disks' queues run in an IOThread
+ * @iommu: the disks are behind an IOMMU, and the addresses that they are given
+ *     differ from the machine's by MACHINE_IOVA
  */
 typedef struct MachineConfig {
     const char *name;
     bool packed;
     bool iothread;
+    bool iommu;
 } MachineConfig;
 
 typedef struct Machine Machine;
 
 /**
  * Disk - one isolated disk and its driver
+ * @iova: what the device's addresses are greater by
  * @ram: where the driver's memory begins: rings, then what disk_*_addr() give
  * @desc: descriptor ring or table
  * @avail: available ring, or driver event suppression
@@ -71,6 +77,7 @@ typedef struct Disk {
     QVirtioPCIDevice pci;
     bool packed;
     uint64_t features;
+    uint64_t iova;
     uint64_t ram;
 
     uint64_t desc, avail, used;

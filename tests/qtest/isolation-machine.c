@@ -11,6 +11,7 @@
 
 #include "qemu/osdep.h"
 #include <sys/wait.h>
+#include "qemu/bswap.h"
 #include "libqos/pci-pc.h"
 #include "isolation-disk.h"
 
@@ -103,17 +104,54 @@ static void machine_add_disk(Machine *machine, int i, GString *args)
         " -chardev socket,id=socket%d,path=%s"
         " -device vhost-user-blk-pci,id=disk%d,chardev=socket%d,addr=%d"
         ",memory-isolation=on,memory-isolation-size=" REGION_SIZE
-        ",packed=%s%s",
+        ",packed=%s%s%s",
         i, socket, i, i, i + 4,
         machine->config->packed ? "on" : "off",
-        machine->config->iothread ? ",iothread=thread" : "");
+        machine->config->iothread ? ",iothread=thread" : "",
+        machine->config->iommu ? ",iommu_platform=on,disable-legacy=on" : "");
+}
+
+/*
+ * Intel VT-d: one context for both disks, three levels of tables, 4 KiB pages,
+ * [MACHINE_IOVA, MACHINE_IOVA + RAM) to [0, RAM).
+ */
+static void machine_enable_iommu(Machine *machine)
+{
+    enum {
+        REG = 0xfed90000, REG_GCMD = 0x18, REG_RTADDR = 0x20,
+        ROOT = 0x200000, CONTEXT = 0x201000, LEVEL3 = 0x202000,
+        LEVEL2 = 0x203000, LEVEL1 = 0x204000,
+        PRESENT = 1, READ_WRITE = 3, WIDTH_39_DOMAIN_1 = 0x101,
+    };
+    QTestState *qts = machine->qts;
+    g_autofree uint64_t *level1 = g_new(uint64_t, MACHINE_RAM_END / 4096);
+
+    qtest_writeq(qts, ROOT, CONTEXT | PRESENT);
+    for (int i = 0; i < G_N_ELEMENTS(machine->disks); i++) {
+        uint64_t entry = CONTEXT + QPCI_DEVFN(i + 4, 0) * 16;
+
+        qtest_writeq(qts, entry, LEVEL3 | PRESENT);
+        qtest_writeq(qts, entry + 8, WIDTH_39_DOMAIN_1);
+    }
+    qtest_writeq(qts, LEVEL3 + MACHINE_IOVA / GiB * 8, LEVEL2 | READ_WRITE);
+    for (int i = 0; i < MACHINE_RAM_END / (2 * MiB); i++) {
+        qtest_writeq(qts, LEVEL2 + i * 8, (LEVEL1 + i * 4096) | READ_WRITE);
+    }
+    for (uint64_t i = 0; i < MACHINE_RAM_END / 4096; i++) {
+        level1[i] = cpu_to_le64(i * 4096 | READ_WRITE);
+    }
+    qtest_memwrite(qts, LEVEL1, level1, MACHINE_RAM_END / 4096 * 8);
+
+    qtest_writeq(qts, REG + REG_RTADDR, ROOT);
+    qtest_writel(qts, REG + REG_GCMD, 1U << 30);
+    qtest_writel(qts, REG + REG_GCMD, 1U << 31);
 }
 
 static Machine *machine_new(const MachineConfig *config)
 {
     Machine *machine = g_new0(Machine, 1);
     g_autoptr(GString) args = g_string_new(
-        "-M pc -nodefaults -m 256M"
+        "-nodefaults -m 256M"
         " -object memory-backend-ram,id=low,size=128M"
         " -object memory-backend-ram,id=high,size=128M"
         " -numa node,memdev=low,cpus=0 -numa node,memdev=high"
@@ -121,6 +159,8 @@ static Machine *machine_new(const MachineConfig *config)
     g_autofree char *errors = NULL;
 
     machine->config = config;
+    g_string_append(args, config->iommu ?
+                    " -M q35 -device intel-iommu,aw-bits=39" : " -M pc");
     machine->dir = g_dir_make_tmp("isolation-XXXXXX", NULL);
     g_assert_nonnull(machine->dir);
     qtest_add_abrt_handler(machine_abort, machine);
@@ -141,7 +181,11 @@ static Machine *machine_new(const MachineConfig *config)
         disk->packed = config->packed;
         disk->ram = disk_ram[i];
         virtio_pci_init(&disk->pci, machine->bus, &addr);
+        disk->iova = config->iommu ? MACHINE_IOVA : 0;
         qvirtio_pci_device_enable(&disk->pci);
+    }
+    if (config->iommu) {
+        machine_enable_iommu(machine);
     }
     return machine;
 }

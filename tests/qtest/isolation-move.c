@@ -9,10 +9,12 @@
 #include "isolation-move.h"
 
 static const MachineConfig configs[] = {
-    { "split-main-loop", false, false },
-    { "split-iothread", false, true },
-    { "packed-main-loop", true, false },
-    { "packed-iothread", true, true },
+    { "split-main-loop" },
+    { "split-iothread", .iothread = true },
+    { "packed-main-loop", .packed = true },
+    { "packed-iothread", .packed = true, .iothread = true },
+    { "split-iommu", .iommu = true, .iothread = true },
+    { "packed-iommu", .packed = true, .iommu = true, .iothread = true },
 };
 
 typedef struct MoveTest {
@@ -79,7 +81,8 @@ static void add_move(const char *path, const GuestMove *move,
                                             path, config->name, move->claim);
     MoveTest *test;
 
-    if (move->rings == (config->packed ? ON_SPLIT : ON_PACKED)) {
+    if (move->rings == (config->packed ? ON_SPLIT : ON_PACKED) ||
+        (config->iommu && move->no_iommu)) {
         return;
     }
     test = g_new(MoveTest, 1);
