@@ -3,7 +3,8 @@
  * and a model of what must come out.
  *
  * This file plays control: it makes connections, starts and stops the queue
- * as vhost does, and lets it run.  The BQL here is the main thread's: no other ever has it.
+ * as vhost does, and lets it run.  The BQL is the main thread's here: no other
+ * ever has it.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -102,6 +102,26 @@ static void test_secret(void)
     queue_run_matrix(&params, only_readable_bytes);
 }
 
+/* The small ones go behind the page, so that keeping its place costs none. */
+static void span_of_a_disk_request(QueueHarness *h)
+{
+    MockGuestRequest *r = mock_guest_get(h->guest);
+
+    mock_guest_add(h->guest, r, false, 16, 16, 0);
+    mock_guest_add(h->guest, r, true, 4096, 4096, 0);
+    mock_guest_add(h->guest, r, true, 1, 1, 0);
+    queue_offer_request(h, r);
+    queue_settle(h);
+    g_assert_cmpuint(bounce_pool_held(h->link->pool), ==,
+                     4096 + BOUNCE_GRANULE);
+    queue_finish(h);
+}
+
+static void test_span(void)
+{
+    queue_run_matrix(&defaults, span_of_a_disk_request);
+}
+
 /* Each span is used anew; what is in it shows whether it was cleared. */
 static void reused_span(QueueHarness *h)
 {
@@ -382,6 +402,7 @@ int main(int argc, char **argv)
     ADD("data/arrives-in-large-buffers", test_data_large);
     ADD("data/backend-sees-readable-bytes-only", test_secret);
     ADD("data/reused-span-is-zero-unless-told-otherwise", test_scrub);
+    ADD("data/alignment-wastes-no-page", test_span);
     ADD("data/used-length-is-clamped-and-counted", test_used_lengths);
     ADD("signal/kick-and-call-wake-a-sleeping-thread", test_sleeper);
     ADD("room/request-waits-for-a-completion-and-nobody-spins", test_parked);
