@@ -274,6 +274,8 @@ void queue_finish(QueueHarness *h)
 {
     unsigned rounds = 0;
 
+    /* Orphans that were used may be all that is left. */
+    backend_publish(h);
     queue_settle(h);
     while (h->out->len || h->held->len || h->num_ahead) {
         /* Each round must get on. */
