@@ -38,9 +38,13 @@
 #define NAP_MIN_US 20
 #define NAP_MAX_US 1000
 
+/*
+ * Not a QemuEvent: its wait does not look again, and a late wake-up for the
+ * move before, at the same place on the stack, would end it.
+ */
 typedef struct Move {
     VirtIOIsolation *guest;
-    QemuEvent done;
+    QemuSemaphore done;
 } Move;
 
 static AioContext *guest_home(const VirtIOIsolation *guest)
@@ -89,7 +93,7 @@ static void attach_in_iothread(void *opaque)
             isolated_queue_attach(guest->queues[n], guest_home(guest), false);
         }
     }
-    qemu_event_set(&move->done);
+    qemu_sem_post(&move->done);
 }
 
 static void detach_in_iothread(void *opaque)
@@ -100,17 +104,17 @@ static void detach_in_iothread(void *opaque)
     for (unsigned n = 0; n < guest->num_queues; n++) {
         isolated_queue_detach(guest->queues[n]);
     }
-    qemu_event_set(&move->done);
+    qemu_sem_post(&move->done);
 }
 
 static void move_in_iothread(VirtIOIsolation *guest, QEMUBHFunc *fn)
 {
     Move move = { .guest = guest };
 
-    qemu_event_init(&move.done, false);
+    qemu_sem_init(&move.done, 0);
     aio_bh_schedule_oneshot(guest_home(guest), fn, &move);
-    qemu_event_wait(&move.done);
-    qemu_event_destroy(&move.done);
+    qemu_sem_wait(&move.done);
+    qemu_sem_destroy(&move.done);
 }
 
 void isolation_guest_run(VirtIOIsolation *guest)
