@@ -217,7 +217,7 @@ unsigned isolated_queue_drain(IsolatedQueue *q);
 
 /**
  * isolated_queue_stopped() - the backend has answered GET_VRING_BASE
- * @q: not RUNNING; nothing happens if it is BROKEN
+ * @q: not RUNNING; if it is BROKEN, only the shadow ring is settled
  * @raw_base: its answer, unchecked; ignored if @alive is false
  * @alive: false if it did not answer
  *
