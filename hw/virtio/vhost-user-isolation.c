@@ -256,7 +256,14 @@ static int dev_end(struct vhost_dev *dev)
     if (!bitmap_empty(guest->started, VIRTIO_QUEUE_MAX)) {
         isolation_guest_pause(guest);
         for (unsigned n = 0; n < guest->num_queues; n++) {
+            VirtQueue *vq = virtio_get_queue(guest->vdev, n);
+
             isolated_queue_unpark(guest->queues[n]);
+            if (test_bit(n, guest->started)) {
+                /* A kick that is found later would start a legacy device. */
+                event_notifier_test_and_clear(
+                    virtio_queue_get_host_notifier(vq));
+            }
         }
         isolation_guest_drain(guest, guest->user->isolation_config.stop_ms);
         bitmap_or(iso->stopping, iso->stopping, guest->started,
