@@ -119,7 +119,7 @@ void disk_prepare(Disk *disk)
     if (disk->packed) {
         wanted |= 1ULL << VIRTIO_F_RING_PACKED;
     }
-    if (disk->iova) {
+    if (disk->iommu) {
         wanted |= 1ULL << VIRTIO_F_ACCESS_PLATFORM;
     }
     disk_reset(disk);

@@ -25,6 +25,7 @@
 #define MACHINE_RAM_SEAM 0x8000000
 #define MACHINE_RAM_END 0x10000000
 
+/* While its IOMMU is on, the first disk finds RAM here. */
 #define MACHINE_IOVA 0x40000000
 
 /* Addresses at which there is no RAM. */
@@ -40,8 +41,7 @@
  * @name: for test paths
  * @packed: the guest's rings
  * @iothread: the disks' queues run in an IOThread
- * @iommu: the disks are behind an IOMMU, and the addresses that they are given
- *     differ from the machine's by MACHINE_IOVA
+ * @iommu: the first disk is behind an IOMMU, which is off at first
  */
 typedef struct MachineConfig {
     const char *name;
@@ -54,7 +54,7 @@ typedef struct Machine Machine;
 
 /**
  * Disk - one isolated disk and its driver
- * @iova: what the device's addresses are greater by
+ * @iova: added to every address that the device is given
  * @ram: where the driver's memory begins: rings, then what disk_*_addr() give
  * @desc: descriptor ring or table
  * @avail: available ring, or driver event suppression
@@ -76,7 +76,7 @@ typedef struct Disk {
     QTestState *qts;
     QVirtioPCIDevice pci;
     bool packed;
-    uint64_t features;
+    bool iommu;
     uint64_t iova;
     uint64_t ram;
 
@@ -121,6 +121,7 @@ void machine_assert_alive(Machine *machine);
 /* What QEMU has written to stderr since the last call. */
 char *machine_messages(Machine *machine);
 void machine_set_shadow_ram(Machine *machine, bool ram);
+void machine_set_iommu(Machine *machine, bool on);
 /* What is at @offset in each disk. */
 uint8_t machine_image_byte(uint64_t offset);
 

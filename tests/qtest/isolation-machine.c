@@ -108,43 +108,55 @@ static void machine_add_disk(Machine *machine, int i, GString *args)
         i, socket, i, i, i + 4,
         machine->config->packed ? "on" : "off",
         machine->config->iothread ? ",iothread=thread" : "",
-        machine->config->iommu ? ",iommu_platform=on,disable-legacy=on" : "");
+        machine->config->iommu && i == 0 ?
+        ",iommu_platform=on,disable-legacy=on" : "");
 }
 
+enum {
+    VTD_BASE = 0xfed90000,
+    VTD_GCMD = VTD_BASE + 0x18,
+    VTD_RTADDR = VTD_BASE + 0x20,
+    VTD_ROOT = 0x200000,
+    VTD_CONTEXT = 0x201000,
+    VTD_LEVEL3 = 0x202000,
+    VTD_LEVEL2 = 0x203000,
+    VTD_LEVEL1 = 0x204000,
+    VTD_PRESENT = 1,
+    VTD_READ_WRITE = 3,
+    VTD_WIDTH_39_DOMAIN_1 = 0x101,
+};
+
 /*
- * Intel VT-d: one context for both disks, three levels of tables, 4 KiB pages,
+ * Intel VT-d: three levels of tables, 4 KiB pages,
  * [MACHINE_IOVA, MACHINE_IOVA + RAM) to [0, RAM).
  */
-static void machine_enable_iommu(Machine *machine)
+static void machine_prepare_iommu(Machine *machine)
 {
-    enum {
-        REG = 0xfed90000, REG_GCMD = 0x18, REG_RTADDR = 0x20,
-        ROOT = 0x200000, CONTEXT = 0x201000, LEVEL3 = 0x202000,
-        LEVEL2 = 0x203000, LEVEL1 = 0x204000,
-        PRESENT = 1, READ_WRITE = 3, WIDTH_39_DOMAIN_1 = 0x101,
-    };
     QTestState *qts = machine->qts;
-    g_autofree uint64_t *level1 = g_new(uint64_t, MACHINE_RAM_END / 4096);
+    uint64_t context = VTD_CONTEXT + QPCI_DEVFN(4, 0) * 16;
+    size_t num_pages = MACHINE_RAM_END / 4096;
+    g_autofree uint64_t *level1 = g_new(uint64_t, num_pages);
 
-    qtest_writeq(qts, ROOT, CONTEXT | PRESENT);
-    for (int i = 0; i < G_N_ELEMENTS(machine->disks); i++) {
-        uint64_t entry = CONTEXT + QPCI_DEVFN(i + 4, 0) * 16;
+    qtest_writeq(qts, VTD_ROOT, VTD_CONTEXT | VTD_PRESENT);
+    qtest_writeq(qts, context, VTD_LEVEL3 | VTD_PRESENT);
+    qtest_writeq(qts, context + 8, VTD_WIDTH_39_DOMAIN_1);
+    qtest_writeq(qts, VTD_LEVEL3 + MACHINE_IOVA / GiB * 8,
+                 VTD_LEVEL2 | VTD_READ_WRITE);
+    for (int i = 0; i < num_pages / 512; i++) {
+        qtest_writeq(qts, VTD_LEVEL2 + i * 8,
+                     (VTD_LEVEL1 + i * 4096) | VTD_READ_WRITE);
+    }
+    for (size_t i = 0; i < num_pages; i++) {
+        level1[i] = cpu_to_le64(i * 4096 | VTD_READ_WRITE);
+    }
+    qtest_memwrite(qts, VTD_LEVEL1, level1, num_pages * 8);
+    qtest_writeq(qts, VTD_RTADDR, VTD_ROOT);
+    qtest_writel(qts, VTD_GCMD, 1U << 30);
+}
 
-        qtest_writeq(qts, entry, LEVEL3 | PRESENT);
-        qtest_writeq(qts, entry + 8, WIDTH_39_DOMAIN_1);
-    }
-    qtest_writeq(qts, LEVEL3 + MACHINE_IOVA / GiB * 8, LEVEL2 | READ_WRITE);
-    for (int i = 0; i < MACHINE_RAM_END / (2 * MiB); i++) {
-        qtest_writeq(qts, LEVEL2 + i * 8, (LEVEL1 + i * 4096) | READ_WRITE);
-    }
-    for (uint64_t i = 0; i < MACHINE_RAM_END / 4096; i++) {
-        level1[i] = cpu_to_le64(i * 4096 | READ_WRITE);
-    }
-    qtest_memwrite(qts, LEVEL1, level1, MACHINE_RAM_END / 4096 * 8);
-
-    qtest_writeq(qts, REG + REG_RTADDR, ROOT);
-    qtest_writel(qts, REG + REG_GCMD, 1U << 30);
-    qtest_writel(qts, REG + REG_GCMD, 1U << 31);
+void machine_set_iommu(Machine *machine, bool on)
+{
+    qtest_writel(machine->qts, VTD_GCMD, on ? 1U << 31 : 0);
 }
 
 static Machine *machine_new(const MachineConfig *config)
@@ -181,11 +193,11 @@ static Machine *machine_new(const MachineConfig *config)
         disk->packed = config->packed;
         disk->ram = disk_ram[i];
         virtio_pci_init(&disk->pci, machine->bus, &addr);
-        disk->iova = config->iommu ? MACHINE_IOVA : 0;
+        disk->iommu = config->iommu && i == 0;
         qvirtio_pci_device_enable(&disk->pci);
     }
     if (config->iommu) {
-        machine_enable_iommu(machine);
+        machine_prepare_iommu(machine);
     }
     return machine;
 }

@@ -13,8 +13,10 @@ static const MachineConfig configs[] = {
     { "split-iothread", .iothread = true },
     { "packed-main-loop", .packed = true },
     { "packed-iothread", .packed = true, .iothread = true },
-    { "split-iommu", .iommu = true, .iothread = true },
-    { "packed-iommu", .packed = true, .iommu = true, .iothread = true },
+    { "split-iommu", .iommu = true },
+    { "split-iommu-iothread", .iommu = true, .iothread = true },
+    { "packed-iommu-iothread", .packed = true, .iommu = true,
+      .iothread = true },
 };
 
 typedef struct MoveTest {
@@ -82,7 +84,7 @@ static void add_move(const char *path, const GuestMove *move,
     MoveTest *test;
 
     if (move->rings == (config->packed ? ON_SPLIT : ON_PACKED) ||
-        (config->iommu && move->no_iommu)) {
+        move->iommu != config->iommu) {
         return;
     }
     test = g_new(MoveTest, 1);

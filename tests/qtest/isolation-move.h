@@ -29,7 +29,7 @@
  * @rings: formats that it is for
  * @says: what QEMU says, once, when the disk then needs a reset; or WORKS; or
  *     NULL: what becomes of the disk is not laid down
- * @no_iommu: an IOMMU would not let it get so far
+ * @iommu: for a disk that is behind an IOMMU, and only for it
  */
 typedef struct GuestMove {
     const char *claim;
@@ -37,7 +37,7 @@ typedef struct GuestMove {
     uint64_t arg;
     enum { ON_BOTH, ON_SPLIT, ON_PACKED } rings;
     const char *says;
-    bool no_iommu;
+    bool iommu;
 } GuestMove;
 
 /**
@@ -45,7 +45,7 @@ typedef struct GuestMove {
  * @path: part of the test paths
  *
  * Each move becomes a test on split and packed rings, with the disks' queues
- * in the main loop, in an IOThread, and behind an IOMMU.  The move is made on one disk.  Then:
+ * in the main loop and in an IOThread.  The move is made on one disk.  Then:
  * QEMU lives, the other disk gives right data, the first one is as expected,
  * and gives right data after a reset.
  */
