@@ -83,7 +83,8 @@ VirtQueueRings virtqueue_rings(VirtQueue *vq);
  * @fault: set on BAD: a static sentence without a full stop
  *
  * Like virtqueue_pop(), but maps nothing, allocates nothing, and returns an
- * error instead of reporting it, so that it can run in any thread.  Split and
+ * error instead of reporting it, so that it can run in any thread.  A ring that
+ * has come to lie behind an IOMMU is EMPTY for a thread without the BQL.  Split and
  * packed, direct, indirect, and direct followed by one indirect (virtio 1.2,
  * 2.7.5.3).  Descriptor tables behind memory that is not direct RAM are BAD
  * (translated: read under the BQL).  Only the owner of the queue may call it.
@@ -94,7 +95,8 @@ VirtQueueChainResult virtqueue_pop_chain(VirtQueue *vq, VirtQueueChain *chain,
 /**
  * virtqueue_unpop_chain() - as if the newest request had not been popped
  * @vq: the queue
- * @chain: the most recently popped one that was neither un-popped nor pushed
+ * @chain: popped, and everything that was popped after it has been un-popped:
+ *     were a younger one pushed, it would be popped again
  */
 void virtqueue_unpop_chain(VirtQueue *vq, const VirtQueueChain *chain);
 
