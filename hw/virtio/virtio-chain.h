@@ -83,11 +83,11 @@ VirtQueueRings virtqueue_rings(VirtQueue *vq);
  * @fault: set on BAD: a static sentence without a full stop
  *
  * Like virtqueue_pop(), but maps nothing, allocates nothing, and returns an
- * error instead of reporting it, so that it can run in any thread.  A ring that
- * has come to lie behind an IOMMU is EMPTY for a thread without the BQL.  Split and
+ * error instead of reporting it, so that it can run in any thread.  Split and
  * packed, direct, indirect, and direct followed by one indirect (virtio 1.2,
  * 2.7.5.3).  Descriptor tables behind memory that is not direct RAM are BAD
- * (translated: read under the BQL).  Only the owner of the queue may call it.
+ * (translated: read under the BQL; without it, there is nothing to pop).  Only
+ * the owner of the queue may call it.
  */
 VirtQueueChainResult virtqueue_pop_chain(VirtQueue *vq, VirtQueueChain *chain,
                                          const char **fault);
