@@ -21,11 +21,12 @@
 #include "standard-headers/linux/virtio_ring.h"
 #include "vhost-user-isolation-internal.h"
 
-/* Bits for transport and ring (virtio 1.2, 2.2); all others are the device's. */
+/* Bits for transport and ring (virtio 1.2, 2.2); others are the device's. */
 #define RING_BITS MAKE_64BIT_MASK(24, 26)
 
 /* Of those, the ones that tell how a payload is laid out. */
-#define PAYLOAD_BITS (BIT_ULL(VIRTIO_F_VERSION_1) | BIT_ULL(VIRTIO_F_ANY_LAYOUT))
+#define PAYLOAD_BITS (BIT_ULL(VIRTIO_F_VERSION_1) | \
+                      BIT_ULL(VIRTIO_F_ANY_LAYOUT))
 
 /* vhost-user's own, in the range: never the guest's, always the socket's. */
 #define SOCKET_BITS BIT_ULL(VHOST_USER_F_PROTOCOL_FEATURES)

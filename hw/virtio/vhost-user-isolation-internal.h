@@ -122,7 +122,7 @@ BounceRegion *isolation_region_get(VhostUserIsolation *iso, Error **errp);
 IsolatedLink *isolation_link_get(VhostUserIsolation *iso, unsigned n,
                                  Error **errp);
 
-/** isolation_link_layout() - where queue @n's ring lies, from @region's start */
+/** isolation_link_layout() - queue @n's ring, from the region's start */
 ShadowRingLayout isolation_link_layout(unsigned n);
 
 /** isolation_connection_drop() - the connection is gone, and all it had */

@@ -272,8 +272,8 @@ static void limit_migration(Disk *disk, int64_t bytes_per_second)
 
 static char *migration_status(Disk *disk, int64_t *pages)
 {
-    QDict *info = qtest_qmp_assert_success_ref(disk->qts,
-                                               "{ 'execute': 'query-migrate' }");
+    QDict *info = qtest_qmp_assert_success_ref(
+        disk->qts, "{ 'execute': 'query-migrate' }");
     QDict *ram = qdict_get_qdict(info, "ram");
     char *status = g_strdup(qdict_get_str(info, "status"));
 
