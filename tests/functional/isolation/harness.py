@@ -365,6 +365,20 @@ class IsolationTest(unittest.TestCase):
         vm.launch()
         self.expect_ok(vm, seconds)
 
+    def revive(self) -> bool:
+        """Looked at while a test waits for progress; True."""
+        return True
+
+    def expect_progress(self, vm: GuestVm, seconds: float = 30) -> None:
+        """Requests are done now, not only the clock goes on."""
+        def count() -> int:
+            words = vm.serial_text().split("LOAD progress ")
+            return int(words[-1].split()[0]) if words[-1].split() else 0
+        before = count()
+        wait_until(lambda: self.revive() and
+                   (count() > before or not vm.is_running()), seconds,
+                   "requests to be done")
+
     def expect_ok(self, vm: GuestVm, seconds: float = 120) -> None:
         result = vm.wait_result(seconds)
         tail = "\n".join(vm.serial_text().splitlines()[-25:])

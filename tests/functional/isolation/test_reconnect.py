@@ -61,16 +61,6 @@ class Reconnect:
             self.backend.start()
         return True
 
-    def expect_progress(self, vm: GuestVm) -> None:
-        """Requests are done now, not only the clock goes on."""
-        def count() -> int:
-            words = vm.serial_text().split("LOAD progress ")
-            return int(words[-1].split()[0]) if words[-1].split() else 0
-        before = count()
-        wait_until(lambda: self.revive() and
-                   (count() > before or not vm.is_running()), 30,
-                   "requests after a reconnect")
-
     def finish(self, vm: GuestVm) -> None:
         vm.say("end")
         self.expect_ok(vm)

@@ -9,7 +9,7 @@ import unittest
 from pathlib import Path
 
 from harness import GuestVm, on_both_threads
-from test_lifecycle import LOAD
+from test_lifecycle import LOAD, SLOW
 
 
 @on_both_threads
@@ -60,10 +60,7 @@ class Save:
         """The save fails with a reason, and the guest loses nothing."""
         image = self.make_disk("32M")
         self.backend = self.start_backend(image, iops=8)
-        vm = self.machine(
-            "vm", "load write /dev/vda --size 256K --depth 40 "
-            "--max-request 4K --generation 7 --progress 1 && "
-            "load verify /dev/vda --size 256K --generation 7 --depth 40")
+        vm = self.machine("vm", SLOW)
         vm.launch()
         vm.wait_serial("^LOAD started")
         time.sleep(0.3)
@@ -93,8 +90,7 @@ class Save:
             vm.cmd("device_add", driver="pc-dimm", id=f"dimm{slot}",
                    memdev=f"mem{slot}")
             time.sleep(0.2)
-        so_far = len(vm.serial_text())
-        vm.wait_serial("^LOAD progress", 20, so_far)
+        self.expect_progress(vm)
         vm.say("end")
         self.expect_ok(vm)
         self.verify_image(image, "--generation", "7")
