@@ -70,6 +70,79 @@ static inline void foreign_write16_release(ForeignLe16 *f, uint16_t value)
 }
 
 /**
+ * RingCursor - a place in a packed ring (virtio 1.2, 2.8.1)
+ * @idx: slot, below the ring's size
+ * @wrap: the wrap counter there, true in the first lap
+ *
+ * The two travel together: a place and the same slot one lap later differ.
+ */
+typedef struct RingCursor {
+    uint16_t idx;
+    bool wrap;
+} RingCursor;
+
+/** ring_cursor_forward() - @num slots on, at most @size */
+static inline RingCursor ring_cursor_forward(RingCursor c, uint32_t num,
+                                             uint16_t size)
+{
+    uint32_t idx = c.idx + num;
+    bool around = idx >= size;
+
+    return (RingCursor) {
+        .idx = around ? idx - size : idx,
+        .wrap = c.wrap ^ around,
+    };
+}
+
+/** ring_cursor_back() - @num slots back, at most @size */
+static inline RingCursor ring_cursor_back(RingCursor c, uint32_t num,
+                                          uint16_t size)
+{
+    bool around = num > c.idx;
+
+    return (RingCursor) {
+        .idx = around ? c.idx + size - num : c.idx - num,
+        .wrap = c.wrap ^ around,
+    };
+}
+
+static inline bool ring_cursor_equal(RingCursor a, RingCursor b)
+{
+    return a.idx == b.idx && a.wrap == b.wrap;
+}
+
+/**
+ * ring_cursor_passed() - was @event among the last @num slots before @now?
+ * @now: the slot after the last one
+ * @num: slots, since the question was asked last
+ * @event: a slot; its index is below @size
+ * @size: of the ring
+ *
+ * Virtio 1.2, 2.8.10.  Two laps are a circle of 2 * @size places.
+ */
+static inline bool ring_cursor_passed(RingCursor now, uint64_t num,
+                                      RingCursor event, uint16_t size)
+{
+    /* How far @event lies behind the last slot; negative: before it. */
+    int32_t behind = (int32_t)now.idx - 1 - event.idx +
+                     (now.wrap == event.wrap ? 0 : size);
+
+    return (uint64_t)(behind < 0 ? behind + 2 * size : behind) < num;
+}
+
+/** ring_cursor_encode() - as event words and vring bases have it */
+static inline uint16_t ring_cursor_encode(RingCursor c)
+{
+    return c.idx | (uint16_t)c.wrap << 15;
+}
+
+/** ring_cursor_decode() - the index is unchecked */
+static inline RingCursor ring_cursor_decode(uint16_t raw)
+{
+    return (RingCursor) { .idx = raw & 0x7fff, .wrap = raw >> 15 };
+}
+
+/**
  * ShadowRingEntry - one request that is out, by its id
  * @token: the caller's; NULL if no request has this id
  * @seq: requests that were added before it, ever
@@ -144,6 +217,7 @@ struct ShadowRing {
 };
 
 extern const ShadowRingOps shadow_ring_split_ops;
+extern const ShadowRingOps shadow_ring_packed_ops;
 
 /** Requests that the device has been shown and has not given back. */
 static inline uint16_t shadow_ring_published(const ShadowRing *ring)

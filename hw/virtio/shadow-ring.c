@@ -23,7 +23,8 @@
  *   sent_seq <= next_seq;  next_seq - sent_seq <= num_in_flight
  *
  * Not here: what a descriptor looks like and which words say that one is
- * available or used (shadow-ring-split.c); what a token is; when to kick.
+ * available or used (shadow-ring-split.c, shadow-ring-packed.c); what a token
+ * is; when to kick.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -40,6 +41,8 @@ static const ShadowRingOps *shadow_ring_ops(ShadowRingFormat format)
     switch (format) {
     case SHADOW_RING_SPLIT:
         return &shadow_ring_split_ops;
+    case SHADOW_RING_PACKED:
+        return &shadow_ring_packed_ops;
     default:
         g_assert_not_reached();
     }
