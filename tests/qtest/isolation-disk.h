@@ -9,12 +9,7 @@
 #define TESTS_QTEST_ISOLATION_DISK_H
 
 #include "qemu/units.h"
-#include "libqtest.h"
-#include "libqos/virtio-pci.h"
-#include "standard-headers/linux/virtio_ring.h"
-
-/* The largest ring of the driver; disk_start() takes a smaller one. */
-#define DISK_QUEUE_MAX 16
+#include "isolation-driver.h"
 
 #define DISK_SECTOR 512
 
@@ -54,20 +49,7 @@ typedef struct Machine Machine;
 
 /**
  * Disk - one isolated disk and its driver
- * @iova: added to every address that the device is given
  * @ram: where the driver's memory begins: rings, then what disk_*_addr() give
- * @desc: descriptor ring or table
- * @avail: available ring, or driver event suppression
- * @used: used ring, or device event suppression
- * @size: entries
- * @next_avail: position of the next chain: a ring slot if packed
- * @next_slot: split: descriptor table entry for the next chain
- * @avail_wrap: packed: wrap counter at @next_avail
- * @next_used: position of the next completion
- * @used_wrap: packed: wrap counter at @next_used
- * @ndescs: ring slots by buffer id (packed)
- * @head_slot: slot of the chain that was written last
- * @head_flags: packed: what publishing stores there
  * @notify_offset: where to kick, in units that the device chose
  * @thawer: process that continues the backend later, or 0
  */
@@ -75,21 +57,9 @@ typedef struct Disk {
     Machine *machine;
     QTestState *qts;
     QVirtioPCIDevice pci;
-    bool packed;
+    GuestQueue queue;
     bool iommu;
-    uint64_t iova;
     uint64_t ram;
-
-    uint64_t desc, avail, used;
-    uint16_t size;
-    uint16_t next_avail;
-    uint16_t next_slot;
-    bool avail_wrap;
-    uint16_t next_used;
-    bool used_wrap;
-    uint16_t ndescs[DISK_QUEUE_MAX];
-    uint16_t head_slot;
-    uint16_t head_flags;
     pid_t thawer;
     uint16_t notify_offset;
 } Disk;
@@ -103,16 +73,6 @@ struct Machine {
     pid_t backends[2];
     Disk disks[2];
 };
-
-/**
- * DiskDesc - a descriptor as the driver means it
- * @flags: WRITE and INDIRECT; NEXT is added where a chain goes on
- */
-typedef struct DiskDesc {
-    uint64_t addr;
-    uint32_t len;
-    uint16_t flags;
-} DiskDesc;
 
 /* Machines: one at a time; the current one stays until another is asked for. */
 Machine *machine_get(const MachineConfig *config);
@@ -155,32 +115,11 @@ uint64_t disk_data_addr(const Disk *disk);
 uint64_t disk_status_addr(const Disk *disk);
 uint64_t disk_table_addr(const Disk *disk);
 
-/* One descriptor, raw: @link is next, or the buffer id if packed. */
-void disk_put_desc(Disk *disk, uint64_t addr, DiskDesc desc, uint16_t link);
-/* An indirect table at @addr.  Returns the descriptor that refers to it. */
-DiskDesc disk_put_table(Disk *disk, uint64_t addr, const DiskDesc *descs,
-                        unsigned num);
-
-/* Write a chain into the next slots; show it; kick.  offer: all three. */
-void disk_write_chain(Disk *disk, const DiskDesc *descs, unsigned num);
-void disk_publish(Disk *disk);
-void disk_kick(Disk *disk);
-void disk_offer(Disk *disk, const DiskDesc *descs, unsigned num);
-
-/* Wait for one completion.  Returns its length. */
-uint32_t disk_wait_used(Disk *disk);
-/*
- * Wait until the device has taken every chain and asks to be told of the next
- * one, by the event index.
- */
-void disk_wait_forwarded(Disk *disk);
-/* Nothing has been completed since the last one that was waited for. */
-bool disk_used_is_empty(Disk *disk);
-
 /* A request of @len bytes: header, data, status.  Fills three descriptors. */
-void disk_make_read(Disk *disk, uint64_t sector, uint32_t len, DiskDesc *descs);
+void disk_make_read(Disk *disk, uint64_t sector, uint32_t len,
+                    GuestDesc *descs);
 void disk_make_write(Disk *disk, uint64_t sector, uint32_t len,
-                     DiskDesc *descs);
+                     GuestDesc *descs);
 /* The read of @len bytes at @sector that was completed gave what is there. */
 void disk_assert_read(Disk *disk, uint64_t sector, uint32_t len);
 /* All of it. */

@@ -190,7 +190,8 @@ static Machine *machine_new(const MachineConfig *config)
 
         disk->machine = machine;
         disk->qts = machine->qts;
-        disk->packed = config->packed;
+        disk->queue.qts = machine->qts;
+        disk->queue.packed = config->packed;
         disk->ram = disk_ram[i];
         virtio_pci_init(&disk->pci, machine->bus, &addr);
         disk->iommu = config->iommu && i == 0;

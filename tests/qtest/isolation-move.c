@@ -38,7 +38,7 @@ static void assert_outcome(Machine *machine, Disk *disk, const char *says)
 
     if (says && *says) {
         disk_wait_needs_reset(disk);
-        disk_kick(disk);
+        queue_kick(&disk->queue);
     }
     machine_assert_alive(machine);
     text = machine_messages(machine);

@@ -11,93 +11,95 @@
 
 static void whole_ring_goes_on(Disk *disk, uint64_t arg)
 {
-    DiskDesc descs[DISK_QUEUE_MAX];
+    GuestDesc descs[GUEST_QUEUE_MAX];
 
-    for (int i = 0; i < disk->size; i++) {
-        descs[i] = (DiskDesc) { disk_data_addr(disk), 1, WRITE | NEXT };
+    for (int i = 0; i < disk->queue.size; i++) {
+        descs[i] = (GuestDesc) { disk_data_addr(disk), 1, WRITE | NEXT };
     }
-    disk_offer(disk, descs, disk->size);
+    queue_offer(&disk->queue, descs, disk->queue.size);
 }
 
 static void head_says_next(Disk *disk, uint64_t next)
 {
-    DiskDesc descs[3];
+    GuestDesc descs[3];
 
     disk_make_read(disk, SECTOR, LEN, descs);
-    disk_write_chain(disk, descs, 3);
+    queue_write_chain(&disk->queue, descs, 3);
     descs[0].flags |= NEXT;
-    disk_put_desc(disk, disk->desc + disk->head_slot * 16, descs[0], next);
-    disk_publish(disk);
-    disk_kick(disk);
+    queue_put_desc(&disk->queue,
+                   disk->queue.desc + disk->queue.head_slot * 16, descs[0],
+                   next);
+    queue_publish(&disk->queue);
+    queue_kick(&disk->queue);
 }
 
 static void head_is_its_own_next(Disk *disk, uint64_t arg)
 {
-    head_says_next(disk, disk->next_slot);
+    head_says_next(disk, disk->queue.next_slot);
 }
 
 static void head_is(Disk *disk, uint64_t head)
 {
-    DiskDesc descs[3];
+    GuestDesc descs[3];
 
     disk_make_read(disk, SECTOR, LEN, descs);
-    disk_write_chain(disk, descs, 3);
-    disk->head_slot = head;
-    disk_publish(disk);
-    disk_kick(disk);
+    queue_write_chain(&disk->queue, descs, 3);
+    disk->queue.head_slot = head;
+    queue_publish(&disk->queue);
+    queue_kick(&disk->queue);
 }
 
 static void avail_index_advances(Disk *disk, uint64_t by)
 {
-    DiskDesc descs[3];
+    GuestDesc descs[3];
 
     disk_make_read(disk, SECTOR, LEN, descs);
-    disk_write_chain(disk, descs, 3);
-    disk->next_avail += by - 1;
-    disk_publish(disk);
-    disk_kick(disk);
+    queue_write_chain(&disk->queue, descs, 3);
+    disk->queue.next_avail += by - 1;
+    queue_publish(&disk->queue);
+    queue_kick(&disk->queue);
 }
 
 static void readable_follows_writable(Disk *disk, uint64_t arg)
 {
-    DiskDesc descs[3];
+    GuestDesc descs[3];
 
     disk_make_read(disk, SECTOR, LEN, descs);
     descs[2].flags = 0;
-    disk_offer(disk, descs, 3);
+    queue_offer(&disk->queue, descs, 3);
 }
 
 static void writable_head_is_followed_by_readable(Disk *disk, uint64_t arg)
 {
-    DiskDesc descs[2] = {
+    GuestDesc descs[2] = {
         { disk_data_addr(disk), LEN, WRITE },
         { disk_header_addr(disk), 16, 0 },
     };
 
-    disk_offer(disk, descs, 2);
+    queue_offer(&disk->queue, descs, 2);
 }
 
 static void buffer_is_empty(Disk *disk, uint64_t which)
 {
-    DiskDesc descs[3];
+    GuestDesc descs[3];
 
     disk_make_read(disk, SECTOR, LEN, descs);
     descs[which].len = 0;
-    disk_offer(disk, descs, 3);
+    queue_offer(&disk->queue, descs, 3);
 }
 
 static void more_in_flight_than_ring(Disk *disk, uint64_t arg)
 {
-    DiskDesc descs[3], table;
+    GuestDesc descs[3], table;
 
     disk_freeze_backend(disk);
     disk_make_read(disk, SECTOR, LEN, descs);
-    table = disk_put_table(disk, disk_table_addr(disk), descs, 3);
-    for (int i = 0; i < disk->size; i++) {
-        disk_offer(disk, &table, 1);
+    table = queue_put_table(&disk->queue, disk_table_addr(disk), descs, 3);
+    for (int i = 0; i < disk->queue.size; i++) {
+        queue_offer(&disk->queue, &table, 1);
     }
-    disk_wait_forwarded(disk);
-    disk_offer(disk, &table, 1);
+    queue_wait_forwarded(&disk->queue);
+    queue_offer(&disk->queue, &table, 1);
     disk_wait_needs_reset(disk);
     disk_thaw_backend(disk);
 }
@@ -105,16 +107,16 @@ static void more_in_flight_than_ring(Disk *disk, uint64_t arg)
 /* The whole ring is not in flight yet, but what is left is too short. */
 static void chain_runs_over_others(Disk *disk, uint64_t num)
 {
-    DiskDesc descs[3], table;
+    GuestDesc descs[3], table;
 
     disk_freeze_backend(disk);
     disk_make_read(disk, SECTOR, LEN, descs);
-    table = disk_put_table(disk, disk_table_addr(disk), descs, 3);
-    for (int i = 0; i < disk->size - num + 1; i++) {
-        disk_offer(disk, &table, 1);
+    table = queue_put_table(&disk->queue, disk_table_addr(disk), descs, 3);
+    for (int i = 0; i < disk->queue.size - num + 1; i++) {
+        queue_offer(&disk->queue, &table, 1);
     }
-    disk_wait_forwarded(disk);
-    disk_offer(disk, descs, num);
+    queue_wait_forwarded(&disk->queue);
+    queue_offer(&disk->queue, descs, num);
     disk_wait_needs_reset(disk);
     disk_thaw_backend(disk);
 }
@@ -123,73 +125,73 @@ static void chain_runs_over_others(Disk *disk, uint64_t num)
 
 static void table_has_size(Disk *disk, uint64_t size)
 {
-    DiskDesc descs[3], table;
+    GuestDesc descs[3], table;
 
     disk_make_read(disk, SECTOR, LEN, descs);
-    table = disk_put_table(disk, disk_table_addr(disk), descs, 3);
+    table = queue_put_table(&disk->queue, disk_table_addr(disk), descs, 3);
     table.len = size;
-    disk_offer(disk, &table, 1);
+    queue_offer(&disk->queue, &table, 1);
 }
 
 static void table_entry_says_next(Disk *disk, uint64_t next)
 {
-    DiskDesc descs[3], table;
+    GuestDesc descs[3], table;
 
     disk_make_read(disk, SECTOR, LEN, descs);
-    table = disk_put_table(disk, disk_table_addr(disk), descs, 3);
+    table = queue_put_table(&disk->queue, disk_table_addr(disk), descs, 3);
     descs[1].flags |= NEXT;
-    disk_put_desc(disk, disk_table_addr(disk) + 16, descs[1], next);
-    disk_offer(disk, &table, 1);
+    queue_put_desc(&disk->queue, disk_table_addr(disk) + 16, descs[1], next);
+    queue_offer(&disk->queue, &table, 1);
 }
 
 static void table_entry_is_table(Disk *disk, uint64_t which)
 {
-    DiskDesc descs[3], table;
+    GuestDesc descs[3], table;
 
     disk_make_read(disk, SECTOR, LEN, descs);
-    descs[which] = disk_put_table(disk, disk_table_addr(disk) + 0x1000,
-                                  descs, 3);
-    table = disk_put_table(disk, disk_table_addr(disk), descs, 3);
-    disk_offer(disk, &table, 1);
+    descs[which] = queue_put_table(&disk->queue,
+                                   disk_table_addr(disk) + 0x1000, descs, 3);
+    table = queue_put_table(&disk->queue, disk_table_addr(disk), descs, 3);
+    queue_offer(&disk->queue, &table, 1);
 }
 
 static void table_has_successor(Disk *disk, uint64_t arg)
 {
-    DiskDesc descs[3], chain[2];
+    GuestDesc descs[3], chain[2];
 
     disk_make_read(disk, SECTOR, LEN, descs);
-    chain[0] = disk_put_table(disk, disk_table_addr(disk), descs, 2);
+    chain[0] = queue_put_table(&disk->queue, disk_table_addr(disk), descs, 2);
     chain[1] = descs[2];
-    disk_offer(disk, chain, 2);
+    queue_offer(&disk->queue, chain, 2);
 }
 
 static void table_of(Disk *disk, uint64_t num)
 {
-    g_autofree DiskDesc *descs = g_new(DiskDesc, num);
-    DiskDesc table;
+    g_autofree GuestDesc *descs = g_new(GuestDesc, num);
+    GuestDesc table;
 
     for (int i = 0; i < num; i++) {
-        descs[i] = (DiskDesc) { disk_data_addr(disk), 1, WRITE };
+        descs[i] = (GuestDesc) { disk_data_addr(disk), 1, WRITE };
     }
-    table = disk_put_table(disk, disk_table_addr(disk), descs, num);
-    disk_offer(disk, &table, 1);
+    table = queue_put_table(&disk->queue, disk_table_addr(disk), descs, num);
+    queue_offer(&disk->queue, &table, 1);
 }
 
 /* Chains that keep the rules */
 
 static void finish_read(Disk *disk)
 {
-    g_assert_cmpuint(disk_wait_used(disk), ==, LEN + 1);
+    g_assert_cmpuint(queue_wait_used(&disk->queue), ==, LEN + 1);
     disk_assert_read(disk, SECTOR, LEN);
 }
 
 static void read_in_table_at(Disk *disk, uint64_t addr)
 {
-    DiskDesc descs[3], table;
+    GuestDesc descs[3], table;
 
     disk_make_read(disk, SECTOR, LEN, descs);
-    table = disk_put_table(disk, addr, descs, 3);
-    disk_offer(disk, &table, 1);
+    table = queue_put_table(&disk->queue, addr, descs, 3);
+    queue_offer(&disk->queue, &table, 1);
     finish_read(disk);
 }
 
@@ -220,25 +222,25 @@ static void read_in_table_of_claimed_size(Disk *disk, uint64_t size)
 
 static void read_in_table_with_next_flags(Disk *disk, uint64_t arg)
 {
-    DiskDesc descs[3], table;
+    GuestDesc descs[3], table;
 
     disk_make_read(disk, SECTOR, LEN, descs);
     for (int i = 0; i < 3; i++) {
         descs[i].flags |= NEXT | 1 << VRING_PACKED_DESC_F_USED;
     }
-    table = disk_put_table(disk, disk_table_addr(disk), descs, 3);
-    disk_offer(disk, &table, 1);
+    table = queue_put_table(&disk->queue, disk_table_addr(disk), descs, 3);
+    queue_offer(&disk->queue, &table, 1);
     finish_read(disk);
 }
 
 static void direct_then_table(Disk *disk, uint64_t direct)
 {
-    DiskDesc descs[3];
+    GuestDesc descs[3];
 
     disk_make_read(disk, SECTOR, LEN, descs);
-    descs[direct] = disk_put_table(disk, disk_table_addr(disk), &descs[direct],
-                                   3 - direct);
-    disk_offer(disk, descs, direct + 1);
+    descs[direct] = queue_put_table(&disk->queue, disk_table_addr(disk),
+                                    &descs[direct], 3 - direct);
+    queue_offer(&disk->queue, descs, direct + 1);
 }
 
 static void read_direct_then_table(Disk *disk, uint64_t direct)
@@ -248,10 +250,10 @@ static void read_direct_then_table(Disk *disk, uint64_t direct)
 }
 
 /* Header, status, and @num - 2 parts of @part bytes between them. */
-static void make_read_in_parts(Disk *disk, DiskDesc *descs, unsigned num,
+static void make_read_in_parts(Disk *disk, GuestDesc *descs, unsigned num,
                                uint32_t part)
 {
-    DiskDesc whole[3];
+    GuestDesc whole[3];
 
     disk_make_read(disk, SECTOR, (num - 2) * part, whole);
     descs[0] = whole[0];
@@ -265,39 +267,39 @@ static void make_read_in_parts(Disk *disk, DiskDesc *descs, unsigned num,
 
 static void read_with_whole_ring(Disk *disk, uint64_t times)
 {
-    uint32_t len = (disk->size - 2) * DISK_SECTOR;
-    DiskDesc descs[DISK_QUEUE_MAX];
+    uint32_t len = (disk->queue.size - 2) * DISK_SECTOR;
+    GuestDesc descs[GUEST_QUEUE_MAX];
 
     for (int i = 0; i < times; i++) {
-        make_read_in_parts(disk, descs, disk->size, DISK_SECTOR);
-        disk_offer(disk, descs, disk->size);
-        g_assert_cmpuint(disk_wait_used(disk), ==, len + 1);
+        make_read_in_parts(disk, descs, disk->queue.size, DISK_SECTOR);
+        queue_offer(&disk->queue, descs, disk->queue.size);
+        g_assert_cmpuint(queue_wait_used(&disk->queue), ==, len + 1);
         disk_assert_read(disk, SECTOR, len);
     }
 }
 
 static void read_in_large_table(Disk *disk, uint64_t num)
 {
-    g_autofree DiskDesc *descs = g_new(DiskDesc, num);
+    g_autofree GuestDesc *descs = g_new(GuestDesc, num);
     uint32_t len = (num - 2) * 64;
-    DiskDesc table;
+    GuestDesc table;
 
     make_read_in_parts(disk, descs, num, 64);
-    table = disk_put_table(disk, disk_table_addr(disk), descs, num);
-    disk_offer(disk, &table, 1);
-    g_assert_cmpuint(disk_wait_used(disk), ==, len + 1);
+    table = queue_put_table(&disk->queue, disk_table_addr(disk), descs, num);
+    queue_offer(&disk->queue, &table, 1);
+    g_assert_cmpuint(queue_wait_used(&disk->queue), ==, len + 1);
     disk_assert_read(disk, SECTOR, len);
 }
 
 static void read_into(Disk *disk, uint64_t addr)
 {
     g_autofree uint8_t *data = g_malloc(LEN);
-    DiskDesc descs[3];
+    GuestDesc descs[3];
 
     disk_make_read(disk, SECTOR, LEN, descs);
     descs[1].addr = addr;
-    disk_offer(disk, descs, 3);
-    g_assert_cmpuint(disk_wait_used(disk), ==, LEN + 1);
+    queue_offer(&disk->queue, descs, 3);
+    g_assert_cmpuint(queue_wait_used(&disk->queue), ==, LEN + 1);
     qtest_memread(disk->qts, addr, data, LEN);
     qtest_memwrite(disk->qts, disk_data_addr(disk), data, LEN);
     disk_assert_read(disk, SECTOR, LEN);
@@ -306,13 +308,13 @@ static void read_into(Disk *disk, uint64_t addr)
 static void read_with_header_at(Disk *disk, uint64_t addr)
 {
     uint8_t header[16];
-    DiskDesc descs[3];
+    GuestDesc descs[3];
 
     disk_make_read(disk, SECTOR, LEN, descs);
     qtest_memread(disk->qts, descs[0].addr, header, sizeof(header));
     qtest_memwrite(disk->qts, addr, header, sizeof(header));
     descs[0].addr = addr;
-    disk_offer(disk, descs, 3);
+    queue_offer(&disk->queue, descs, 3);
     finish_read(disk);
 }
 
@@ -320,7 +322,7 @@ static void write_from(Disk *disk, uint64_t addr)
 {
     g_autofree uint8_t *sent = g_malloc(LEN);
     g_autofree uint8_t *got = g_malloc(LEN);
-    DiskDesc descs[3];
+    GuestDesc descs[3];
 
     for (int i = 0; i < LEN; i++) {
         sent[i] = i * 3 + i / 256;
@@ -328,12 +330,12 @@ static void write_from(Disk *disk, uint64_t addr)
     disk_make_write(disk, SCRATCH_SECTOR, LEN, descs);
     qtest_memwrite(disk->qts, addr, sent, LEN);
     descs[1].addr = addr;
-    disk_offer(disk, descs, 3);
-    g_assert_cmpuint(disk_wait_used(disk), ==, 1);
+    queue_offer(&disk->queue, descs, 3);
+    g_assert_cmpuint(queue_wait_used(&disk->queue), ==, 1);
 
     disk_make_read(disk, SCRATCH_SECTOR, LEN, descs);
-    disk_offer(disk, descs, 3);
-    g_assert_cmpuint(disk_wait_used(disk), ==, LEN + 1);
+    queue_offer(&disk->queue, descs, 3);
+    g_assert_cmpuint(queue_wait_used(&disk->queue), ==, LEN + 1);
     qtest_memread(disk->qts, disk_data_addr(disk), got, LEN);
     g_assert_cmpmem(got, LEN, sent, LEN);
 }
@@ -342,7 +344,7 @@ static void read_often(Disk *disk, uint64_t times)
 {
     for (int i = 0; i < times; i++) {
         disk_read_and_verify(disk, i);
-        disk_wait_forwarded(disk);
+        queue_wait_forwarded(&disk->queue);
     }
 }
 
@@ -415,7 +417,7 @@ static const GuestMove moves[] = {
       WORKS },
     { "ring-of-one-entry", read_in_ring_of, 1, ON_BOTH, WORKS },
     { "ring-of-three-entries", read_in_ring_of, 3, ON_PACKED, WORKS },
-    { "ring-of-sixteen-entries", read_in_ring_of, DISK_QUEUE_MAX, ON_BOTH,
+    { "ring-of-sixteen-entries", read_in_ring_of, GUEST_QUEUE_MAX, ON_BOTH,
       WORKS },
     { "one-direct-then-table", read_direct_then_table, 1, ON_SPLIT, WORKS },
     { "two-direct-then-table", read_direct_then_table, 2, ON_SPLIT, WORKS },

@@ -14,20 +14,20 @@
 
 static void table_at(Disk *disk, uint64_t addr)
 {
-    DiskDesc descs[3], table;
+    GuestDesc descs[3], table;
 
     disk_make_read(disk, SECTOR, LEN, descs);
-    table = disk_put_table(disk, addr, descs, 3);
-    disk_offer(disk, &table, 1);
+    table = queue_put_table(&disk->queue, addr, descs, 3);
+    queue_offer(&disk->queue, &table, 1);
 }
 
 static void buffer_at(Disk *disk, uint64_t addr, int which)
 {
-    DiskDesc descs[3];
+    GuestDesc descs[3];
 
     disk_make_read(disk, SECTOR, LEN, descs);
     descs[which].addr = addr;
-    disk_offer(disk, descs, 3);
+    queue_offer(&disk->queue, descs, 3);
 }
 
 static void header_at(Disk *disk, uint64_t addr)
@@ -57,14 +57,14 @@ static void data_at_own_doorbell(Disk *disk, uint64_t arg)
 
 static void ring_part_at(Disk *disk, uint64_t addr, int which)
 {
-    uint64_t desc = which == 0 ? addr : disk->desc;
-    uint64_t avail = which == 1 ? addr : disk->avail;
-    uint64_t used = which == 2 ? addr : disk->used;
+    uint64_t desc = which == 0 ? addr : disk->queue.desc;
+    uint64_t avail = which == 1 ? addr : disk->queue.avail;
+    uint64_t used = which == 2 ? addr : disk->queue.used;
 
     disk_prepare(disk);
-    disk_place_rings(disk, desc, avail, used, disk->size);
+    disk_place_rings(disk, desc, avail, used, disk->queue.size);
     disk_driver_ok(disk);
-    disk_kick(disk);
+    queue_kick(&disk->queue);
 }
 
 static void desc_ring_at(Disk *disk, uint64_t addr)
@@ -86,7 +86,7 @@ static void used_ring_at(Disk *disk, uint64_t addr)
 
 static void read_on(Disk *disk)
 {
-    for (int i = 0; i < 2 * disk->size; i++) {
+    for (int i = 0; i < 2 * disk->queue.size; i++) {
         disk_read_and_verify(disk, i);
     }
 }
@@ -99,13 +99,13 @@ static void queue_size_becomes(Disk *disk, uint64_t size)
 
 static void queue_size_flutters(Disk *disk, uint64_t times)
 {
-    DiskDesc descs[3];
+    GuestDesc descs[3];
 
     for (int i = 0; i < times; i++) {
         disk_make_read(disk, SECTOR, LEN, descs);
-        disk_offer(disk, descs, 3);
-        disk_set_queue_size(disk, i % 2 ? 1 : DISK_QUEUE_MAX);
-        disk_wait_used(disk);
+        queue_offer(&disk->queue, descs, 3);
+        disk_set_queue_size(disk, i % 2 ? 1 : GUEST_QUEUE_MAX);
+        queue_wait_used(&disk->queue);
         disk_assert_read(disk, SECTOR, LEN);
     }
 }
@@ -128,15 +128,15 @@ static void queue_is_reset(Disk *disk, uint64_t arg)
 static void driver_ok_flutters(Disk *disk, uint64_t times)
 {
     uint8_t status = disk_status(disk);
-    DiskDesc descs[3];
+    GuestDesc descs[3];
 
     for (int i = 0; i < times; i++) {
         disk_make_read(disk, SECTOR, LEN, descs);
-        disk_offer(disk, descs, 3);
+        queue_offer(&disk->queue, descs, 3);
         g_usleep(i * 10);
         disk_set_status(disk, status & ~VIRTIO_CONFIG_S_DRIVER_OK);
         disk_set_status(disk, status);
-        disk_wait_used(disk);
+        queue_wait_used(&disk->queue);
         disk_assert_read(disk, SECTOR, LEN);
     }
 }
@@ -147,14 +147,14 @@ static void driver_ok_ends_while_a_request_waits(Disk *disk, uint64_t arg)
     uint8_t status = disk_status(disk);
     uint32_t len = MACHINE_HALF_REGION;
     g_autofree uint8_t *data = g_malloc(len);
-    DiskDesc descs[3];
+    GuestDesc descs[3];
 
     disk_freeze_backend(disk);
     disk_make_read(disk, SECTOR, len, descs);
-    disk_offer(disk, descs, 3);
+    queue_offer(&disk->queue, descs, 3);
     descs[1].addr += 2 * len;
     descs[2].addr++;
-    disk_offer(disk, descs, 3);
+    queue_offer(&disk->queue, descs, 3);
     g_usleep(20000);
 
     disk_thaw_backend_later(disk);
@@ -163,77 +163,77 @@ static void driver_ok_ends_while_a_request_waits(Disk *disk, uint64_t arg)
     disk_thaw_backend(disk);
 
     for (int i = 0; i < 2; i++) {
-        g_assert_cmpuint(disk_wait_used(disk), ==, len + 1);
+        g_assert_cmpuint(queue_wait_used(&disk->queue), ==, len + 1);
         disk_assert_read(disk, SECTOR, len);
         qtest_memread(disk->qts, descs[1].addr, data, len);
         qtest_memwrite(disk->qts, disk_data_addr(disk), data, len);
     }
-    g_assert_true(disk_used_is_empty(disk));
+    g_assert_true(queue_used_is_empty(&disk->queue));
     disk_assert_read(disk, SECTOR, len);
 }
 
 static void bus_mastering_ends(Disk *disk, uint64_t in_flight)
 {
-    DiskDesc descs[3];
+    GuestDesc descs[3];
 
     disk_make_read(disk, SECTOR, LEN, descs);
     disk_freeze_backend(disk);
     if (in_flight) {
-        disk_offer(disk, descs, 3);
-        disk_wait_forwarded(disk);
+        queue_offer(&disk->queue, descs, 3);
+        queue_wait_forwarded(&disk->queue);
     }
     disk_thaw_backend(disk);
     disk_set_bus_master(disk, false);
-    disk_kick(disk);
+    queue_kick(&disk->queue);
     machine_assert_alive(disk->machine);
     disk_set_bus_master(disk, true);
 }
 
 static void buffer_becomes_rom(Disk *disk, uint64_t arg)
 {
-    DiskDesc descs[3];
+    GuestDesc descs[3];
 
     machine_set_shadow_ram(disk->machine, true);
     disk_make_read(disk, SECTOR, LEN, descs);
     descs[1].addr = MACHINE_SHADOW;
     disk_freeze_backend(disk);
-    disk_offer(disk, descs, 3);
-    disk_wait_forwarded(disk);
+    queue_offer(&disk->queue, descs, 3);
+    queue_wait_forwarded(&disk->queue);
     machine_set_shadow_ram(disk->machine, false);
     disk_thaw_backend(disk);
 }
 
 static void rings_become_rom(Disk *disk, uint64_t in_flight)
 {
-    DiskDesc descs[3];
+    GuestDesc descs[3];
 
     machine_set_shadow_ram(disk->machine, true);
     disk_prepare(disk);
     disk_place_rings(disk, MACHINE_SHADOW, MACHINE_SHADOW + 0x1000,
-                     MACHINE_SHADOW + 0x2000, disk->size);
+                     MACHINE_SHADOW + 0x2000, disk->queue.size);
     qtest_memset(disk->qts, MACHINE_SHADOW, 0, 0x3000);
     disk_driver_ok(disk);
     disk_read_and_verify(disk, SECTOR);
     disk_make_read(disk, SECTOR, LEN, descs);
     if (in_flight) {
         disk_freeze_backend(disk);
-        disk_offer(disk, descs, 3);
-        disk_wait_forwarded(disk);
+        queue_offer(&disk->queue, descs, 3);
+        queue_wait_forwarded(&disk->queue);
     }
     machine_set_shadow_ram(disk->machine, false);
     disk_thaw_backend(disk);
-    disk_kick(disk);
+    queue_kick(&disk->queue);
     g_usleep(10000);
 }
 
 static void offer_endless_chain(Disk *disk)
 {
-    DiskDesc descs[DISK_QUEUE_MAX];
+    GuestDesc descs[GUEST_QUEUE_MAX];
 
-    for (int i = 0; i < disk->size; i++) {
-        descs[i] = (DiskDesc) { disk_data_addr(disk), 1, WRITE | NEXT };
+    for (int i = 0; i < disk->queue.size; i++) {
+        descs[i] = (GuestDesc) { disk_data_addr(disk), 1, WRITE | NEXT };
     }
-    disk_offer(disk, descs, disk->size);
+    queue_offer(&disk->queue, descs, disk->queue.size);
 }
 
 static void iommu_passes_through(Disk *disk, uint64_t arg)
@@ -244,7 +244,7 @@ static void iommu_passes_through(Disk *disk, uint64_t arg)
 static void iommu_is_turned_on(Disk *disk, uint64_t arg)
 {
     machine_set_iommu(disk->machine, true);
-    disk_kick(disk);
+    queue_kick(&disk->queue);
     disk_wait_needs_reset(disk);
     machine_set_iommu(disk->machine, false);
 }
@@ -254,9 +254,10 @@ static void starts_behind_iommu(Disk *disk, uint64_t arg)
     disk_reset(disk);
     machine_set_iommu(disk->machine, true);
     disk_prepare(disk);
-    disk->iova = MACHINE_IOVA;
-    disk_place_rings(disk, disk->desc, disk->avail, disk->used, disk->size);
-    disk->iova = 0;
+    disk->queue.iova = MACHINE_IOVA;
+    disk_place_rings(disk, disk->queue.desc, disk->queue.avail,
+                     disk->queue.used, disk->queue.size);
+    disk->queue.iova = 0;
     disk_driver_ok(disk);
     disk_wait_needs_reset(disk);
     machine_set_iommu(disk->machine, false);
@@ -310,7 +311,7 @@ static void written_while_migrated(Disk *disk, uint64_t arg)
     g_autofree char *uri = g_strdup_printf("file:%s", path);
     g_autofree uint8_t *marker = g_malloc(LEN);
     g_autofree char *stream = NULL;
-    DiskDesc descs[3];
+    GuestDesc descs[3];
     size_t len;
 
     for (int i = 0; i < LEN; i++) {
@@ -318,8 +319,8 @@ static void written_while_migrated(Disk *disk, uint64_t arg)
     }
     disk_make_write(disk, SCRATCH_SECTOR, LEN, descs);
     qtest_memwrite(disk->qts, descs[1].addr, marker, LEN);
-    disk_offer(disk, descs, 3);
-    g_assert_cmpuint(disk_wait_used(disk), ==, 1);
+    queue_offer(&disk->queue, descs, 3);
+    g_assert_cmpuint(queue_wait_used(&disk->queue), ==, 1);
     disk_make_read(disk, SCRATCH_SECTOR, LEN, descs);
     /* Zeros are sent fast, also where other tests have left data. */
     qtest_memset(disk->qts, descs[1].addr, 0, 16 * MiB);
@@ -329,8 +330,8 @@ static void written_while_migrated(Disk *disk, uint64_t arg)
         "{ 'execute': 'migrate', 'arguments': { 'uri': %s } }", uri);
     wait_for_migration(disk, enough_pages);
     limit_migration(disk, 1000);
-    disk_offer(disk, descs, 3);
-    g_assert_cmpuint(disk_wait_used(disk), ==, LEN + 1);
+    queue_offer(&disk->queue, descs, 3);
+    g_assert_cmpuint(queue_wait_used(&disk->queue), ==, LEN + 1);
     limit_migration(disk, 1 * GiB);
     wait_for_migration(disk, INT64_MAX);
 
@@ -402,7 +403,7 @@ static const GuestMove moves[] = {
     { "used-ring-in-firmware", used_ring_at, MACHINE_FIRMWARE, ON_BOTH, RING },
     { "queue-shrinks", queue_size_becomes, 2, ON_BOTH, WORKS },
     { "queue-becomes-one-entry", queue_size_becomes, 1, ON_BOTH, WORKS },
-    { "queue-grows", queue_size_becomes, DISK_QUEUE_MAX, ON_BOTH, WORKS },
+    { "queue-grows", queue_size_becomes, GUEST_QUEUE_MAX, ON_BOTH, WORKS },
     { "queue-grows-over-its-maximum", queue_size_becomes, 1024, ON_BOTH,
       WORKS },
     { "queue-size-becomes-zero", queue_size_becomes, 0, ON_BOTH, WORKS },
