@@ -2,10 +2,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """A small Linux guest, made of Debian packages and nothing installed.
 
-    build/guest/root/       unpacked packages: kernel, busybox, backend, ...
-    build/guest/vmlinuz     Debian's cloud kernel
-    build/guest/base.cpio   busybox, virtio modules, mke2fs, the load tool
-    build/guest/fio.cpio    fio and its libraries (only if asked for)
+    build/guest/root/         unpacked packages: kernel, busybox, backend, ...
+    build/guest/vmlinuz       the cloud kernel of this machine's release
+    build/guest/programs.cpio busybox, mke2fs, our own programs
+    build/guest/base.cpio     the same and modules for vmlinuz
+    build/guest/suites/       packages of other releases (if asked for)
+    build/guest/*-6.12*       another kernel and its modules (if asked for)
+    build/guest/fio.cpio      fio and its libraries (if asked for)
 
 Debian's own qemu-storage-daemon is unpacked beside them: the tests want a
 backend that nobody here built.  A stamp holds what the result was made from;
@@ -17,9 +20,7 @@ from __future__ import annotations
 import argparse
 import fcntl
 import hashlib
-import lzma
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 import debian                               # noqa: E402
+import kernels                              # noqa: E402
 from cpio import CpioWriter                 # noqa: E402
 
 TOP = HERE.parent.parent
@@ -36,18 +38,23 @@ OUT = TOP / "build" / "guest"
 ROOT = OUT / "root"
 DEBS = OUT / "debs"
 KERNEL = OUT / "vmlinuz"
+PROGRAMS = OUT / "programs.cpio"
 BASE = OUT / "base.cpio"
 FIO = OUT / "fio.cpio"
+SUITES = OUT / "suites"
 LOAD = OUT / "load"
 
-METAPACKAGE = "linux-image-cloud-amd64"
 PACKAGES = ["busybox-static", "e2fsprogs", "ovmf"]
-MODULES = ["virtio_pci", "virtio_blk", "virtio_scsi", "virtio_net",
-           "virtio_console", "virtio_input", "virtio-rng", "virtiofs",
-           "vmw_vsock_virtio_transport"]
-LOAD_SOURCES = ["load.c", "load-content.c"]
-SOURCES = ["build.py", "cpio.py", "debian.py", "init", "load-content.h",
-           *LOAD_SOURCES]
+# Programs of ours and what they are made of.
+TOOLS = {
+    "load": ["load.c", "load-content.c"],
+    "blk-ops": ["blk-ops.c"],
+    "file-ops": ["file-ops.c"],
+    "tree-ops": ["tree-ops.c"],
+}
+SOURCES = ["build.py", "cpio.py", "debian.py", "kernels.py", "suites.py",
+           "init", "load-content.h", "random.h",
+           *(source for tool in TOOLS.values() for source in tool)]
 
 
 def storage_daemon_package() -> str:
@@ -68,52 +75,6 @@ def sbin(program: str) -> Path:
     raise debian.PackageError(f"no {program} in {ROOT}")
 
 
-def modules_folder() -> Path:
-    for lib in ("lib/modules", "usr/lib/modules"):
-        found = sorted((ROOT / lib).glob("*-cloud-amd64"))
-        if found:
-            return found[-1]
-    raise debian.PackageError(f"no kernel modules in {ROOT}")
-
-
-def _module_content(path: Path) -> bytes:
-    content = path.read_bytes()
-    return lzma.decompress(content) if path.suffix == ".xz" else content
-
-
-def _module_depends(content: bytes) -> list[str]:
-    found = re.search(rb"\0depends=([^\0]*)\0", content)
-    names = found.group(1).decode().split(",") if found else []
-    return [n for n in names if n]
-
-
-def add_modules(cpio: CpioWriter) -> None:
-    """MODULES with all that they need, and a modules.dep that says so."""
-    folder = modules_folder()
-    by_name = {p.name.split(".ko")[0].replace("-", "_"): p
-               for p in folder.rglob("*.ko*")}
-    inside = f"lib/modules/{folder.name}"
-    closure: dict[str, list[str]] = {}
-
-    def visit(name: str) -> list[str]:
-        name = name.replace("-", "_")
-        if name not in closure:
-            content = _module_content(by_name[name])
-            cpio.data(f"{inside}/{name}.ko", content)
-            needed: list[str] = []
-            for dep in _module_depends(content):
-                needed += [f"{dep.replace('-', '_')}.ko", *visit(dep)]
-            # modprobe loads from the end: keep the last of each.
-            closure[name] = list(dict.fromkeys(needed[::-1]))[::-1]
-        return closure[name]
-
-    for module in MODULES:
-        if module.replace("-", "_") in by_name:
-            visit(module)
-    dep = "".join(f"{n}.ko: {' '.join(d)}\n" for n, d in closure.items())
-    cpio.data(f"{inside}/modules.dep", dep.encode())
-
-
 def add_program(cpio: CpioWriter, name: str, source: Path) -> None:
     """A program from the unpacked tree with its shared libraries."""
     cpio.file(name, source)
@@ -123,29 +84,41 @@ def add_program(cpio: CpioWriter, name: str, source: Path) -> None:
 
 
 def fetch() -> None:
-    debian.unpack([debian.resolve_metapackage(METAPACKAGE)], DEBS, ROOT,
+    debian.unpack([debian.resolve_metapackage(kernels.METAPACKAGE)], DEBS, ROOT,
                   dependencies=False)
     debian.unpack([*PACKAGES, storage_daemon_package()], DEBS, ROOT)
 
 
-def build_load() -> None:
-    subprocess.run(["gcc", "-O2", "-Wall", "-Wextra", "-Werror", "-static",
-                    "-pthread", "-o", str(LOAD),
-                    *(str(HERE / name) for name in LOAD_SOURCES)],
-                   check=True)
+def build_tools() -> None:
+    for name, sources in TOOLS.items():
+        subprocess.run(["gcc", "-O2", "-Wall", "-Wextra", "-Werror",
+                        "-static", "-pthread", "-o", str(OUT / name),
+                        *(str(HERE / source) for source in sources)],
+                       check=True)
 
 
-def write_base() -> None:
-    with BASE.with_suffix(".new").open("wb") as out:
+def write_programs() -> None:
+    with PROGRAMS.with_suffix(".new").open("wb") as out:
         cpio = CpioWriter(out)
         cpio.file("bin/busybox", sbin("busybox"))
         cpio.symlink("bin/sh", "busybox")
         cpio.data("init", (HERE / "init").read_bytes(), 0o755)
         cpio.device("dev/console", 5, 1)
-        add_modules(cpio)
         add_program(cpio, "usr/sbin/mke2fs", sbin("mke2fs"))
         add_program(cpio, "usr/sbin/e2fsck", sbin("e2fsck"))
-        cpio.file("usr/bin/load", LOAD)
+        for name in TOOLS:
+            cpio.file(f"usr/bin/{name}", OUT / name)
+        cpio.close()
+    PROGRAMS.with_suffix(".new").rename(PROGRAMS)
+
+
+def write_base() -> None:
+    with BASE.with_suffix(".new").open("wb") as out:
+        out.write(PROGRAMS.read_bytes())
+        out.write(b"\0" * (-out.tell() % 512))
+        cpio = CpioWriter(out)
+        kernels.add_modules(cpio, kernels.modules_folder(ROOT,
+                                                         "*-cloud-amd64"))
         cpio.close()
     BASE.with_suffix(".new").rename(BASE)
 
@@ -191,10 +164,13 @@ def _build(with_fio: bool, say) -> None:
             if not debian.refresh_lists():
                 raise
             fetch()
-        build_load()
+        build_tools()
         copy_kernel()
+        write_programs()
         write_base()
         FIO.unlink(missing_ok=True)
+        for modules in OUT.glob("modules-*.cpio"):
+            modules.unlink()
         stamp.write_text(now, encoding="ascii")
     if with_fio and not FIO.exists():
         say("guest: fetching Debian's fio")
@@ -202,11 +178,25 @@ def _build(with_fio: bool, say) -> None:
         write_fio()
 
 
+def kernel(version: str) -> kernels.GuestKernel:
+    """The kernel @version (see kernels.py), made if it is missing."""
+    found = kernels.GuestKernel(version, SUITES, OUT)
+    with (OUT / ".lock").open("w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not found.exists():
+            found.build()
+    return found
+
+
 def job_initramfs(out: Path, script: str, files: dict[str, Path] | None = None,
-                  with_fio: bool = False) -> Path:
-    """The guest's initramfs with @script as its job, written to @out."""
+                  with_fio: bool = False, version: str = "") -> Path:
+    """The guest's initramfs with @script as its job, written to @out.
+
+    For the kernel @version, or for KERNEL.
+    """
+    parts = [PROGRAMS, kernel(version).modules] if version else [BASE]
     with out.open("wb") as image:
-        for part in [BASE, FIO] if with_fio else [BASE]:
+        for part in [*parts, FIO] if with_fio else parts:
             image.write(part.read_bytes())
             image.write(b"\0" * (-image.tell() % 512))
         cpio = CpioWriter(image)

@@ -19,7 +19,7 @@ class PackageError(Exception):
     """A package could not be found or fetched; the text says which."""
 
 
-def _run(args: list[str], cwd: Path | None = None) -> str:
+def run(args: list[str], cwd: Path | None = None) -> str:
     env = dict(os.environ, LC_ALL="C")
     done = subprocess.run(args, cwd=cwd, env=env, capture_output=True,
                           text=True, check=False)
@@ -34,7 +34,7 @@ def refresh_lists() -> bool:
     if os.geteuid() != 0:
         return False
     try:
-        _run(["apt-get", "--quiet", "update"])
+        run(["apt-get", "--quiet", "update"])
     except PackageError:
         return False
     return True
@@ -42,7 +42,7 @@ def refresh_lists() -> bool:
 
 def resolve_metapackage(name: str) -> str:
     """The package that the metapackage @name depends on first."""
-    out = _run(["apt-cache", "depends", name])
+    out = run(["apt-cache", "depends", name])
     found = re.search(r"^\s*Depends: (\S+)$", out, re.MULTILINE)
     if not found:
         raise PackageError(f"{name} depends on nothing")
@@ -51,7 +51,7 @@ def resolve_metapackage(name: str) -> str:
 
 def missing_dependencies(names: list[str]) -> list[str]:
     """Packages that apt would install for @names, upgrades left out."""
-    out = _run(["apt-get", "--simulate", "--no-install-recommends",
+    out = run(["apt-get", "--simulate", "--no-install-recommends",
                 "install", *names])
     return re.findall(r"^Inst (\S+) \(", out, re.MULTILINE)
 
@@ -66,10 +66,10 @@ def unpack(names: list[str], cache: Path, tree: Path,
     tree.mkdir(parents=True, exist_ok=True)
     todo = [n for n in sorted(wanted) if not list(cache.glob(f"{n}_*.deb"))]
     if todo:
-        _run(["apt-get", "download", "--option", "APT::Sandbox::User=root",
+        run(["apt-get", "download", "--option", "APT::Sandbox::User=root",
               *todo], cwd=cache)
     for name in sorted(wanted):
-        _run(["dpkg-deb", "--extract",
+        run(["dpkg-deb", "--extract",
               str(next(cache.glob(f"{name}_*.deb"))), str(tree)])
 
 

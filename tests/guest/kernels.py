@@ -1,0 +1,101 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Debian's kernels as guests, by version: "6.1", "6.12".
+
+With "-full" behind it the version is Debian's general kernel, which has what
+the cloud kernel lacks (sound, GPIO, I2C, ...) and takes longer to fetch.  Only
+the modules that tests load go into a guest.
+"""
+
+from __future__ import annotations
+
+import lzma
+import re
+import shutil
+from pathlib import Path
+
+from cpio import CpioWriter
+from debian import PackageError
+from suites import Suite
+
+METAPACKAGE = "linux-image-cloud-amd64"
+FULL = "-full"
+SUITES = {"6.1": "bookworm", "6.12": "trixie"}
+MODULES = ["virtio_pci", "virtio_blk", "virtio_scsi", "virtio_net",
+           "virtio_console", "virtio_input", "virtio-rng", "virtiofs",
+           "vmw_vsock_virtio_transport", "sd_mod", "af_packet", "evdev",
+           "i2c-virtio", "i2c-dev", "gpio-virtio", "virtio_snd",
+           "snd-pcm-oss", "virtio_crypto", "vfat"]
+
+
+def modules_folder(root: Path, pattern: str) -> Path:
+    for lib in ("lib/modules", "usr/lib/modules"):
+        found = sorted((root / lib).glob(pattern))
+        if found:
+            return found[-1]
+    raise PackageError(f"no kernel modules {pattern} in {root}")
+
+
+def _module_content(path: Path) -> bytes:
+    content = path.read_bytes()
+    return lzma.decompress(content) if path.suffix == ".xz" else content
+
+
+def _module_depends(content: bytes) -> list[str]:
+    found = re.search(rb"\0depends=([^\0]*)\0", content)
+    names = found.group(1).decode().split(",") if found else []
+    return [n for n in names if n]
+
+
+def add_modules(cpio: CpioWriter, folder: Path) -> None:
+    """MODULES with all that they need, and a modules.dep that says so."""
+    by_name = {p.name.split(".ko")[0].replace("-", "_"): p
+               for p in folder.rglob("*.ko*")}
+    inside = f"lib/modules/{folder.name}"
+    closure: dict[str, list[str]] = {}
+
+    def visit(name: str) -> list[str]:
+        name = name.replace("-", "_")
+        if name not in closure:
+            content = _module_content(by_name[name])
+            cpio.data(f"{inside}/{name}.ko", content)
+            needed: list[str] = []
+            for dep in _module_depends(content):
+                needed += [f"{dep.replace('-', '_')}.ko", *visit(dep)]
+            # modprobe loads from the end: keep the last of each.
+            closure[name] = list(dict.fromkeys(needed[::-1]))[::-1]
+        return closure[name]
+
+    for module in MODULES:
+        if module.replace("-", "_") in by_name:
+            visit(module)
+    dep = "".join(f"{n}.ko: {' '.join(d)}\n" for n, d in closure.items())
+    cpio.data(f"{inside}/modules.dep", dep.encode())
+
+
+class GuestKernel:
+    """The kernel @version; suites lie in @suites, the result in @out."""
+
+    def __init__(self, version: str, suites: Path, out: Path) -> None:
+        self.version = version
+        name = SUITES[version.removesuffix(FULL)]
+        self._suite = Suite(name, suites / name)
+        self._is_full = version.endswith(FULL)
+        self.image = out / f"vmlinuz-{version}"
+        self.modules = out / f"modules-{version}.cpio"
+
+    def exists(self) -> bool:
+        return self.modules.exists()
+
+    def build(self) -> None:
+        package = self._suite.fetch_metapackage(
+            METAPACKAGE.replace("-cloud", "") if self._is_full
+            else METAPACKAGE)
+        release = package.removeprefix("linux-image-")
+        root = self._suite.root
+        shutil.copyfile(root / f"boot/vmlinuz-{release}", self.image)
+        new = self.modules.with_suffix(".new")
+        with new.open("wb") as out:
+            cpio = CpioWriter(out)
+            add_modules(cpio, modules_folder(root, release))
+            cpio.close()
+        new.rename(self.modules)

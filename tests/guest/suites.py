@@ -1,0 +1,151 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Packages of a Debian release, whichever release the machine has.
+
+apt with lists and cache of its own: its sources are the machine's with another
+suite, so mirror, keyring and proxy are those that work here.  A release's
+programs run with that release's libraries, started through its own loader, so
+nothing of them meets the machine's C library.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from pathlib import Path
+
+from debian import PackageError, run
+
+TOP = Path(__file__).resolve().parents[2]
+AWK = TOP / "scripts/lib"
+LOADER = "lib64/ld-linux-x86-64.so.2"
+LIBRARIES = ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu")
+
+
+def machine_suite() -> str:
+    release = Path("/etc/os-release").read_text(encoding="utf-8")
+    found = re.search(r"^VERSION_CODENAME=(\w+)", release, re.MULTILINE)
+    return found.group(1) if found else "trixie"
+
+
+class Suite:
+    """The release @name, its packages in @folder."""
+
+    def __init__(self, name: str, folder: Path) -> None:
+        self.name = name
+        self.root = folder / "root"
+        self.debs = folder / "debs"
+        self._apt = folder / "apt"
+
+    # apt
+
+    def _sources(self, own: str, wanted: str) -> str:
+        """The machine's source of suite @own, for suite @wanted."""
+        lists = Path("/etc/apt/sources.list.d")
+        for files, script in (
+                (sorted(lists.glob("*.sources")), "deb822.awk"),
+                ([Path("/etc/apt/sources.list"), *sorted(lists.glob("*.list"))],
+                 "oneline.awk")):
+            text = "\n\n".join(f.read_text("utf-8") for f in files
+                               if f.is_file())
+            stanza = subprocess.run(
+                ["awk", "-v", "types=deb", "-v", f"suites={wanted}",
+                 "-v", f"own={own}", "-f", str(AWK / script)], input=text,
+                capture_output=True, text=True, check=True).stdout
+            if stanza:
+                return stanza
+        return ""
+
+    def _options(self) -> list[str]:
+        options = {
+            "Dir::Etc::sourcelist": "/dev/null",
+            "Dir::Etc::sourceparts": self._apt / "sources.d",
+            "Dir::State": self._apt / "state",
+            "Dir::State::status": self._apt / "status",
+            "Dir::Cache": self._apt / "cache",
+            "APT::Architecture": "amd64",
+            "APT::Architectures": "amd64",
+            "APT::Install-Recommends": "false",
+            "APT::Sandbox::User": "root",
+            "Acquire::Languages": "none",
+            "Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled":
+                "false",
+            "Debug::NoLocking": "true",
+        }
+        words = ["-q"]
+        for key, value in options.items():
+            words += ["-o", f"{key}={value}"]
+        return words
+
+    def _run(self, program: str, *args: str, cwd: Path | None = None) -> str:
+        return run([program, *self._options(), *args], cwd)
+
+    def refresh(self) -> None:
+        """Fetch the package lists."""
+        for folder in ("sources.d", "cache/archives/partial",
+                       "state/lists/partial"):
+            (self._apt / folder).mkdir(parents=True, exist_ok=True)
+        # Nothing is installed: apt then names every dependency.
+        (self._apt / "status").write_bytes(b"")
+        own = machine_suite()
+        main = self._sources(own, self.name)
+        if not main:
+            raise PackageError(f"no source of {own} in /etc/apt to take "
+                               "the mirror from")
+        text = main + "\n" + self._sources(f"{own}-security",
+                                           f"{self.name}-security")
+        (self._apt / "sources.d/all.sources").write_text(text, "utf-8")
+        self._run("apt-get", "update")
+
+    # Packages
+
+    def first_dependency(self, metapackage: str) -> str:
+        out = self._run("apt-cache", "depends", metapackage)
+        found = re.search(r"^\s*Depends: (\S+)$", out, re.MULTILINE)
+        if not found:
+            raise PackageError(f"{metapackage} depends on nothing")
+        return found.group(1)
+
+    def closure(self, names: list[str]) -> list[str]:
+        """@names and all that they depend on."""
+        out = self._run("apt-get", "--simulate", "install", *names)
+        return re.findall(r"^Inst (\S+) \(", out, re.MULTILINE)
+
+    def unpack(self, names: list[str]) -> None:
+        """Fetch what is not there yet and unpack it into the root."""
+        self.debs.mkdir(parents=True, exist_ok=True)
+        self.root.mkdir(parents=True, exist_ok=True)
+        todo = [n for n in names if not list(self.debs.glob(f"{n}_*.deb"))]
+        if todo:
+            self._run("apt-get", "download", *todo, cwd=self.debs)
+        for name in names:
+            deb = next(self.debs.glob(f"{name}_*.deb"))
+            run(["dpkg-deb", "--extract", str(deb), str(self.root)])
+
+    def fetch(self, names: list[str]) -> None:
+        """As unpack(), with package lists that know them."""
+        try:
+            self.unpack(names)
+        except PackageError:
+            # No lists yet, or older than what the archive has.
+            self.refresh()
+            self.unpack(names)
+
+    def fetch_metapackage(self, name: str) -> str:
+        """The package that @name stands for, fetched."""
+        try:
+            package = self.first_dependency(name)
+        except PackageError:
+            self.refresh()
+            package = self.first_dependency(name)
+        self.fetch([package])
+        return package
+
+    # Programs
+
+    def command(self, program: str) -> list[str]:
+        """How to start @program (a path in the release) from here."""
+        found = self.root / program
+        libraries = ":".join(str(self.root / lib) for lib in LIBRARIES)
+        return [os.path.realpath(self.root / LOADER), "--library-path",
+                libraries, str(found)]
