@@ -2,8 +2,9 @@
 """Real guests and real backends for tests, the demo and measurements.
 
 A GuestVm is QEMU's own QEMUMachine plus a serial log that one can wait for.
-A Backend is a qemu-storage-daemon, Debian's unless told otherwise.  Everything
-is ended by process id, and everything that was said stays in the work folder.
+A Program is a backend of any kind, a Backend a qemu-storage-daemon, Debian's
+unless told otherwise.  Everything is ended by process id, and everything that
+was said stays in the work folder.
 
 ISOLATION=off in the environment runs a test with the property off and shared
 guest memory, which is how a claim is seen failing.
@@ -25,7 +26,7 @@ import threading
 import time
 import unittest
 from pathlib import Path
-from typing import Any, Callable
+from typing import Any, Callable, TypeVar
 
 HERE = Path(__file__).resolve().parent
 TOP = HERE.parents[2]
@@ -48,6 +49,9 @@ WORK = BUILD / "check" / "work"
 
 BOOT_SECONDS = 60
 ACCEPTING = 0x10000              # flag in /proc/net/unix: a listening socket
+
+
+P = TypeVar("P", bound="Program")
 
 
 class HarnessError(Exception):
@@ -91,57 +95,32 @@ def socket_folder(work: Path) -> Path:
     return folder
 
 
-class Backend:
-    """A qemu-storage-daemon that exports one image as vhost-user-blk."""
+class Program:
+    """A process that listens on a socket for QEMU, whatever it serves.
 
-    def __init__(self, work: Path, image: Path | None, *, fmt: str = "raw",
-                 queues: int = 4, daemon: str = "debian",
-                 iops: int = 0, name: str = "backend") -> None:
+    @command holds "{socket}" where the path of the socket goes.
+    """
+
+    def __init__(self, work: Path, command: list[str],
+                 name: str = "backend",
+                 env: dict[str, str] | None = None) -> None:
         self.socket = socket_folder(work) / f"{name}.sock"
         self.log = work / f"{name}.log"
-        self._queues = queues
-        self._daemon = daemon
-        self._nodes = self._block_nodes(image, fmt)
-        self._iops = iops
+        self._words = command
+        self._env = env or {}
         self._process: subprocess.Popen[bytes] | None = None
 
-    @staticmethod
-    def _block_nodes(image: Path | None, fmt: str) -> list[str]:
-        if image is None:
-            return ["driver=null-co,node-name=disk,size=1073741824,read-zeroes=on"]
-        file = f"driver=file,filename={image},node-name="
-        if fmt == "raw":
-            return [file + "disk"]
-        return [file + "file", f"driver={fmt},file=file,node-name=disk"]
-
     def _command(self) -> list[str]:
-        program = guest.storage_daemon()
-        if self._daemon == "tree":
-            program = TREE_DAEMON
-        command = [str(program)]
-        for node in self._nodes:
-            command += ["--blockdev", node]
-        node = "disk"
-        if self._iops:
-            node = "slow"
-            command += ["--object", "throttle-group,id=throttle,"
-                        f"x-iops-total={self._iops}", "--blockdev",
-                        "driver=throttle,node-name=slow,file=disk,"
-                        "throttle-group=throttle"]
-        return command + [
-            "--export", f"type=vhost-user-blk,id=export,node-name={node},"
-            f"writable=on,num-queues={self._queues},"
-            f"addr.type=unix,addr.path={self.socket}"]
+        return [word.replace("{socket}", str(self.socket))
+                for word in self._words]
 
-    def start(self) -> Backend:
-        env = dict(os.environ)
-        if self._daemon == "debian":
-            env["LD_LIBRARY_PATH"] = debian.library_path(guest.ROOT)
+    def start(self: P) -> P:
         self.socket.unlink(missing_ok=True)
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._command(), env=env, stdin=subprocess.DEVNULL,
-                stdout=log, stderr=subprocess.STDOUT)
+                self._command(), env={**os.environ, **self._env},
+                stdin=subprocess.DEVNULL, stdout=log,
+                stderr=subprocess.STDOUT)
         wait_until(self._is_ready, 20, f"backend on {self.socket.name}")
         return self
 
@@ -173,6 +152,52 @@ class Backend:
                 self.kill()
 
 
+class Backend(Program):
+    """A qemu-storage-daemon that exports one image as vhost-user-blk."""
+
+    def __init__(self, work: Path, image: Path | None, *, fmt: str = "raw",
+                 queues: int = 4, daemon: str = "debian",
+                 iops: int = 0, name: str = "backend",
+                 discard: bool = False) -> None:
+        super().__init__(work, [], name)
+        self._queues = queues
+        self._daemon = daemon
+        self._nodes = self._block_nodes(image, fmt)
+        if discard:
+            self._nodes = [n + ",discard=unmap" for n in self._nodes]
+        self._iops = iops
+        if daemon == "debian":
+            self._env["LD_LIBRARY_PATH"] = debian.library_path(guest.ROOT)
+
+    @staticmethod
+    def _block_nodes(image: Path | None, fmt: str) -> list[str]:
+        if image is None:
+            return ["driver=null-co,node-name=disk,size=1073741824,read-zeroes=on"]
+        file = f"driver=file,filename={image},node-name="
+        if fmt == "raw":
+            return [file + "disk"]
+        return [file + "file", f"driver={fmt},file=file,node-name=disk"]
+
+    def _command(self) -> list[str]:
+        program = guest.storage_daemon()
+        if self._daemon == "tree":
+            program = TREE_DAEMON
+        command = [str(program)]
+        for node in self._nodes:
+            command += ["--blockdev", node]
+        node = "disk"
+        if self._iops:
+            node = "slow"
+            command += ["--object", "throttle-group,id=throttle,"
+                        f"x-iops-total={self._iops}", "--blockdev",
+                        "driver=throttle,node-name=slow,file=disk,"
+                        "throttle-group=throttle"]
+        return command + [
+            "--export", f"type=vhost-user-blk,id=export,node-name={node},"
+            f"writable=on,num-queues={self._queues},"
+            f"addr.type=unix,addr.path={self.socket}"]
+
+
 class GuestVm(QEMUMachine):
     """A VM whose serial console goes to a file and comes from a socket."""
 
@@ -200,20 +225,25 @@ class GuestVm(QEMUMachine):
                           f"size={megabytes}M")
 
     def add_job(self, script: str, files: dict[str, Path] | None = None,
-                with_fio: bool = False, reboots: bool = False) -> None:
-        """Boot Linux and let it run @script, again after each reset."""
+                with_fio: bool = False, reboots: bool = False,
+                kernel: str = "") -> None:
+        """Boot Linux and let it run @script, again after each reset.
+
+        @kernel is a version of tests/guest/kernels.py, or this release's.
+        """
         image = self.work / f"{self._name}.cpio"
-        guest.job_initramfs(image, script, files, with_fio)
-        self._boot(image)
+        guest.job_initramfs(image, script, files, with_fio, kernel)
+        self._boot(image, guest.kernel(kernel).image if kernel
+                   else guest.KERNEL)
         if not reboots:
             self.add_args("-no-reboot")
 
     def add_shell(self) -> None:
         """Boot Linux with a shell on the serial console."""
-        self._boot(guest.BASE)
+        self._boot(guest.BASE, guest.KERNEL)
 
-    def _boot(self, initramfs: Path) -> None:
-        self.add_args("-kernel", str(guest.KERNEL), "-initrd", str(initramfs),
+    def _boot(self, initramfs: Path, kernel: Path) -> None:
+        self.add_args("-kernel", str(kernel), "-initrd", str(initramfs),
                       "-append", "console=ttyS0 quiet panic=-1 "
                       "no_timer_check")
 
@@ -343,6 +373,13 @@ class IsolationTest(unittest.TestCase):
         backend = Backend(self.work, image, **options)
         self.addCleanup(backend.stop)
         return backend.start()
+
+    def start_program(self, command: list[str], name: str = "backend",
+                      env: dict[str, str] | None = None) -> Program:
+        """@command with "{socket}" in it, until the test ends."""
+        program = Program(self.work, command, name, env)
+        self.addCleanup(program.stop)
+        return program.start()
 
     def make_vm(self, name: str = "vm") -> GuestVm:
         vm = GuestVm(self.work, name)

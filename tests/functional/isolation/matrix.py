@@ -1,0 +1,127 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""The matrix: which device was tried with which backend, and how.
+
+A row of ROWS is a device, a backend that nobody here wrote (or a small honest
+one), the ring formats and queue counts of that backend, and the workload that
+a guest runs.  Each (row, ring, queues) is a cell.  test_devices.py makes two
+tests of a cell, "on" (memory isolation, private guest RAM) and "off" (the
+property off, guest RAM shared); `scripts/check devices` runs them and prints
+the matrix; scripts/lib/devices.py writes it into the documentation.
+
+To add a device: add a row here, write the workload, then run
+`scripts/lib/devices.py --write-docs`.
+
+A workload is a function `f(run, cell)` in a module of this folder.  @run is a
+device_case.DeviceCase (an IsolationTest), so everything of harness.py is
+there, and this:
+
+    run.isolated               on or off
+    run.make_cell_vm(cell)     a GuestVm with memory and vCPUs of the cell
+    run.device_props(vm, cell) what to append to -device: isolation, its ring
+                               and IOThread, packed= of the guest's side
+    run.netdev_props(vm, cell) what to append to -netdev: the same without
+                               packed=, which the net device has
+    run.guest_ring(cell)       "split" or "packed", for that packed=
+    run.run_cell(vm, cell, script, files=None, seconds=120)
+                               boot the cell's kernel, run @script in the
+                               guest, expect "RESULT ok"
+    run.need(reason)           skip, if @reason is not ""
+
+It must verify data on both sides: a workload that only sees a device appear
+proves nothing.  It runs with the property on and off and does not ask which,
+except about what stock QEMU cannot do.
+
+Conditions that are not part of the matrix (the guest's kernel, its ring
+format, vCPUs, IOThread) are spread over the cells by their place in the table:
+any two of them meet in all combinations, and no cell runs twice for it.  A row
+fixes one with Row(..., fixed={"kernel": "6.12"}).
+
+This file imports nothing of the harness: documentation is written from it on
+machines that have built nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from typing import Any, Iterator
+
+KERNELS = ("6.1", "6.12")
+RINGS = ("split", "packed")
+
+
+@dataclass(frozen=True)
+class Row:
+    """Device and backend; see the comment of the file."""
+
+    device: str                  # as QEMU calls it, without "-pci"
+    key: str                     # of the backend, a word for the test's name
+    backend: str                 # the backend for people
+    workload: str                # "module:function"
+    does: str                    # what the workload does, for people
+    rings: tuple[str, ...] = ("split",)
+    queues: tuple[int, ...] = (1,)
+    fixed: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)   # workload's own
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One thing to try."""
+
+    row: Row
+    ring: str                    # what the backend sees
+    queues: int                  # data queues, or queue pairs
+    kernel: str                  # the guest's, one of KERNELS
+    guest_ring: str              # what the guest sees, if isolated
+    cpus: int
+    iothread: bool               # if isolated
+
+    @property
+    def name(self) -> str:
+        """As scripts/check has it."""
+        return (f"{self.row.device}.{self.row.key}.{self.ring}."
+                f"{self.queues}")
+
+    @property
+    def method(self) -> str:
+        return "test_" + re.sub(r"\W", "_", self.name)
+
+
+BLK = "discard, write-zeroes, flush; files on ext4; random I/O with checksums"
+QSD = "qemu-storage-daemon"
+
+ROWS = (
+    Row("vhost-user-blk", "qsd-debian", f"{QSD} (Debian)",
+        "blk_load:storage_daemon", BLK, queues=(1, 4),
+        options={"daemon": "debian"}),
+    Row("vhost-user-blk", "qsd-tree", f"{QSD} (this QEMU)",
+        "blk_load:storage_daemon", BLK, queues=(1, 4),
+        options={"daemon": "tree"}),
+    Row("vhost-user-blk", "contrib", "contrib/vhost-user-blk",
+        # Knows no VIRTIO_BLK_F_MQ.
+        "blk_load:contrib", BLK),
+)
+
+
+def _spread(row: Row, ring: str, queues: int, number: int) -> Cell:
+    """Conditions by the bits of @number: all pairs within eight cells."""
+    first, second, third = number & 1, number >> 1 & 1, number >> 2 & 1
+    conditions: dict[str, Any] = {
+        "kernel": KERNELS[first ^ third],
+        "guest_ring": RINGS[second],
+        "iothread": bool(first ^ second),
+        # A queue that has no vCPU is not used by Linux.
+        "cpus": max(queues, 1 + third),
+    }
+    conditions.update(row.fixed)
+    return Cell(row, ring, queues, **conditions)
+
+
+def cells() -> Iterator[Cell]:
+    number = 0
+    for row in ROWS:
+        for ring in row.rings:
+            for queues in row.queues:
+                yield _spread(row, ring, queues, number)
+                number += 1
