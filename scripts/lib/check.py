@@ -12,13 +12,15 @@ import threading
 from pathlib import Path
 
 import check_list
+import devices
 from check_run import Outcome, Reaper, Test, run
 
 LOGS = check_list.BUILD / "log" / "check"
 TAIL_LINES = 15
 
 EPILOG = """\
-groups: unit, qtest, functional, code (together: what runs without arguments),
+groups: unit, qtest, functional, devices, code (together: what runs without
+arguments; devices prints the matrix of devices and backends),
 bare (from a bare Debian 12 and 13; about an hour), compile (each commit of the
 exported series; slow).  A name may be a pattern: 'functional/data.*'.
 """
@@ -75,6 +77,14 @@ class Report:
                   f"{cases}{more}")
         else:
             print(f"{self._paint('skip', 33)} {name}: {why}")
+
+    def matrix(self) -> None:
+        """Devices and backends, if any of them was tried."""
+        words = {o.test.name: "FAIL" if o.failed else "ok" if o.passed
+                 else "skip" for o in self.outcomes
+                 if o.test.group == devices.GROUP}
+        if words:
+            print("\n" + devices.table(words) + "\n")
 
     def total(self) -> int:
         passed = sum(o.passed for o in self.outcomes)
@@ -175,6 +185,7 @@ def main() -> int:
     LOGS.mkdir(parents=True, exist_ok=True)
     report = Report()
     Scheduler(tests, max(1, args.jobs), report).run()
+    report.matrix()
     return report.total()
 
 

@@ -22,7 +22,7 @@ ASAN = BUILD / "qemu-asan"
 PYTHON = "/usr/bin/python3"
 FUNCTIONAL = TOP / "tests/functional/isolation"
 
-PLAIN_GROUPS = ("unit", "qtest", "functional", "code")
+PLAIN_GROUPS = ("unit", "qtest", "functional", "devices", "code")
 SLOW_GROUPS = ("bare", "compile")
 
 # QEMU's own tests that must pass unchanged: the part of their path that says
@@ -135,8 +135,13 @@ def functional_tests() -> list[Test]:
         if "_FailedTest" in ident:
             ident = ident.rsplit(".", 1)[-1]
         name = ident.removeprefix("test_").replace(".test_", ".")
+        group = "functional"
+        if name.startswith("devices."):
+            # Cells of the matrix: "on.DEVICE_BACKEND_..." and "off....".
+            group, name = name.split(".", 1)
+            name = name[0].lower() + name[1:]
         limit = getattr(case, "limit", 180)
-        tests.append(Test(f"functional/{name}",
+        tests.append(Test(f"{group}/{name}",
                           (PYTHON, "-m", "unittest", "-v", ident), limit,
                           FUNCTIONAL, alone=getattr(case, "alone", False)))
     return tests
@@ -151,6 +156,8 @@ def code_tests() -> list[Test]:
                            "warnings-clang")]
     tests.append(Test("code/docs", (PYTHON, str(lib / "check_docs.py")), 60,
                       TOP))
+    tests.append(Test("code/devices", (PYTHON, str(lib / "devices.py"),
+                                       "--check-docs"), 60, TOP))
     tests.append(Test("code/asan-build", (str(TOP / "scripts/setup"),
                                           "--variant", "asan"), 900, TOP,
                       alone=True))
