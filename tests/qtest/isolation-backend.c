@@ -1,0 +1,467 @@
+/*
+ * A vhost-user backend in a thread of the test.
+ *
+ * The thread waits for connections, messages and kicks, and serves requests
+ * as its model says.  Rings run under the same lock as messages, so a queue
+ * that has been stopped is not served any more.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include <poll.h>
+#include "qemu/bitops.h"
+#include "qemu/iov.h"
+#include "standard-headers/linux/virtio_config.h"
+#include "isolation-backend.h"
+
+#define WAIT_US (30 * G_USEC_PER_SEC)
+
+uint8_t *mock_chain_read(const MockChain *chain, size_t *len)
+{
+    uint8_t *data;
+
+    *len = iov_size(chain->out, chain->num_out);
+    data = g_malloc(*len + 1);
+    iov_to_buf(chain->out, chain->num_out, 0, data, *len);
+    return data;
+}
+
+void mock_chain_write(const MockChain *chain, size_t offset, const void *data,
+                      size_t len)
+{
+    size_t done = iov_from_buf(chain->in, chain->num_in, offset, data, len);
+
+    g_assert_cmpuint(done, ==, len);
+}
+
+/* Queues */
+
+static void queue_call(MockQueue *q)
+{
+    uint64_t one = 1;
+
+    if (mock_ring_should_call(&q->ring) && q->call >= 0) {
+        g_assert_cmpint(write(q->call, &one, sizeof(one)), ==, sizeof(one));
+    }
+}
+
+static void queue_use(MockQueue *q, const MockChain *chain, uint32_t len)
+{
+    mock_ring_use(&q->ring, chain, len);
+    q->served++;
+    if (q->ring.uncalled >= q->ring.size) {
+        queue_call(q);
+    }
+}
+
+static void queue_serve(MockBackend *b, unsigned n)
+{
+    MockQueue *q = &b->queues[n];
+    g_autofree MockChain *chain = g_new(MockChain, 1);
+
+    mock_ring_suppress(&q->ring);
+    for (bool armed = false; ;) {
+        uint32_t len = 0;
+
+        if (!mock_ring_fetch(&q->ring, chain)) {
+            if (armed) {
+                break;
+            }
+            mock_ring_arm(&q->ring);
+            armed = true;
+            continue;
+        }
+        if (b->model->serve(b, n, chain, &len)) {
+            queue_use(q, chain, len);
+        } else {
+            g_queue_push_tail(&q->kept, g_steal_pointer(&chain));
+            chain = g_new(MockChain, 1);
+        }
+    }
+    queue_call(q);
+}
+
+static void queue_run(MockBackend *b, unsigned n)
+{
+    MockQueue *q = &b->queues[n];
+
+    if (!q->running || !q->enabled) {
+        return;
+    }
+    if (!(b->model->receive & 1U << n)) {
+        queue_serve(b, n);
+    }
+    g_cond_broadcast(&b->changed);
+}
+
+static void *ring_translate(void *opaque, uint64_t addr, uint64_t len)
+{
+    MockBackend *b = opaque;
+
+    for (int i = b->mappings->len - 1; i >= 0; i--) {
+        MockMapping *m = &g_array_index(b->mappings, MockMapping, i);
+        uint64_t offset = addr - m->region.guest_addr;
+
+        if (addr >= m->region.guest_addr && offset < m->region.size &&
+            len <= m->region.size - offset) {
+            return m->map + m->region.file_offset + offset;
+        }
+    }
+    return NULL;
+}
+
+/* Ring addresses are the peer's own, not the guest's. */
+static void *part_of_ring(MockBackend *b, uint64_t addr, uint64_t len)
+{
+    for (int i = b->mappings->len - 1; i >= 0; i--) {
+        MockMapping *m = &g_array_index(b->mappings, MockMapping, i);
+        uint64_t offset = addr - m->region.user_addr;
+
+        if (addr >= m->region.user_addr && offset < m->region.size &&
+            len <= m->region.size - offset) {
+            return m->map + m->region.file_offset + offset;
+        }
+    }
+    g_test_message("ring at 0x%" PRIx64 " is in no region", addr);
+    g_assert_not_reached();
+}
+
+void mock_queue_start(MockBackend *b, unsigned n)
+{
+    MockQueue *q = &b->queues[n];
+    uint64_t bytes[3];
+
+    g_assert_true(q->addressed);
+    g_assert_cmpuint(q->ring.size, >, 0);
+    q->ring.packed = b->features & BIT_ULL(VIRTIO_F_RING_PACKED);
+    q->ring.event_idx = b->features & BIT_ULL(VIRTIO_RING_F_EVENT_IDX);
+    q->ring.indirect = b->features & BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC);
+    q->ring.translate = ring_translate;
+    q->ring.opaque = b;
+    mock_ring_bytes(&q->ring, bytes);
+    q->ring.desc = part_of_ring(b, q->addr.desc_user_addr, bytes[0]);
+    q->ring.driver = part_of_ring(b, q->addr.avail_user_addr, bytes[1]);
+    q->ring.device = part_of_ring(b, q->addr.used_user_addr, bytes[2]);
+    if (!q->running) {
+        mock_ring_set_base(&q->ring, q->base);
+        q->running = true;
+    }
+    queue_run(b, n);
+}
+
+void mock_queue_stop(MockBackend *b, unsigned n)
+{
+    MockQueue *q = &b->queues[n];
+
+    if (q->running) {
+        q->base = mock_ring_base(&q->ring);
+        q->running = false;
+    }
+    if (q->kick >= 0) {
+        close(q->kick);
+    }
+    if (q->call >= 0) {
+        close(q->call);
+    }
+    q->kick = q->call = -1;
+    g_cond_broadcast(&b->changed);
+}
+
+/*
+ * A backend answers GET_VRING_BASE with what it has fetched, so that what it
+ * keeps is its own until the end of the connection.
+ */
+void mock_backend_disconnected(MockBackend *b)
+{
+    for (unsigned n = 0; n < MOCK_QUEUES_MAX; n++) {
+        MockQueue *q = &b->queues[n];
+
+        mock_queue_stop(b, n);
+        g_queue_clear_full(&q->kept, g_free);
+        q->base = 0;
+        q->addressed = q->enabled = false;
+    }
+    for (unsigned i = 0; i < b->mappings->len; i++) {
+        MockMapping *m = &g_array_index(b->mappings, MockMapping, i);
+
+        munmap(m->map, m->bytes);
+    }
+    g_array_set_size(b->mappings, 0);
+    b->features = b->protocol_features = 0;
+    b->num_regions = b->table_fds = 0;
+    b->connected = false;
+    g_cond_broadcast(&b->changed);
+}
+
+/* What tests do */
+
+/* Returns: a request to write to, or NULL; to be freed. */
+static MockChain *queue_take(MockBackend *b, unsigned n)
+{
+    MockQueue *q = &b->queues[n];
+    g_autofree MockChain *chain = NULL;
+
+    if (!q->running || !q->enabled) {
+        return NULL;
+    }
+    if (!g_queue_is_empty(&q->kept)) {
+        return g_queue_pop_head(&q->kept);
+    }
+    if (!(b->model->receive & 1U << n)) {
+        return NULL;
+    }
+    chain = g_new(MockChain, 1);
+    if (mock_ring_fetch(&q->ring, chain)) {
+        return g_steal_pointer(&chain);
+    }
+    mock_ring_arm(&q->ring);
+    return mock_ring_fetch(&q->ring, chain) ? g_steal_pointer(&chain) : NULL;
+}
+
+void mock_backend_deliver(MockBackend *b, unsigned queue, const void *data,
+                          size_t len)
+{
+    int64_t end = g_get_monotonic_time() + WAIT_US;
+    g_autofree MockChain *chain = NULL;
+
+    g_mutex_lock(&b->lock);
+    while (!(chain = queue_take(b, queue))) {
+        g_assert_true(g_cond_wait_until(&b->changed, &b->lock, end));
+    }
+    mock_chain_write(chain, 0, data, len);
+    queue_use(&b->queues[queue], chain, len);
+    queue_call(&b->queues[queue]);
+    g_mutex_unlock(&b->lock);
+}
+
+static unsigned backend_num_running(MockBackend *b)
+{
+    unsigned num = 0;
+
+    for (unsigned n = 0; n < MOCK_QUEUES_MAX; n++) {
+        num += b->queues[n].running && b->queues[n].enabled;
+    }
+    return num;
+}
+
+void mock_backend_wait_running(MockBackend *b, unsigned num)
+{
+    int64_t end = g_get_monotonic_time() + WAIT_US;
+
+    g_mutex_lock(&b->lock);
+    while (backend_num_running(b) != num) {
+        g_assert_true(g_cond_wait_until(&b->changed, &b->lock, end));
+    }
+    g_mutex_unlock(&b->lock);
+}
+
+unsigned mock_backend_served(MockBackend *b, unsigned queue)
+{
+    unsigned num;
+
+    g_mutex_lock(&b->lock);
+    num = b->queues[queue].served;
+    g_mutex_unlock(&b->lock);
+    return num;
+}
+
+unsigned mock_backend_messages(MockBackend *b, MockRequest request)
+{
+    unsigned num;
+
+    g_mutex_lock(&b->lock);
+    num = b->messages[request];
+    g_mutex_unlock(&b->lock);
+    return num;
+}
+
+/* The thread */
+
+void mock_backend_poke(MockBackend *b)
+{
+    uint8_t byte = 0;
+
+    g_assert_cmpint(write(b->wake[1], &byte, 1), ==, 1);
+}
+
+void mock_backend_hang_up(MockBackend *b)
+{
+    g_mutex_lock(&b->lock);
+    if (b->socket >= 0) {
+        shutdown(b->socket, SHUT_RDWR);
+    }
+    g_mutex_unlock(&b->lock);
+}
+
+static void receive_exactly(int fd, void *data, size_t len)
+{
+    g_assert_cmpint(recv(fd, data, len, MSG_WAITALL), ==, len);
+}
+
+/* Returns: false if the peer is gone. */
+static bool backend_receive(MockBackend *b)
+{
+    MockMessage message = {};
+    struct iovec iov = { &message, MOCK_HEADER_SIZE };
+    union {
+        struct cmsghdr align;
+        char bytes[CMSG_SPACE(MOCK_REGIONS_MAX * sizeof(int))];
+    } control = {};
+    struct msghdr hdr = {
+        .msg_iov = &iov, .msg_iovlen = 1,
+        .msg_control = &control, .msg_controllen = sizeof(control),
+    };
+    const int *fds = NULL;
+    unsigned num_fds = 0;
+    ssize_t got = recvmsg(b->socket, &hdr, MSG_CMSG_CLOEXEC);
+
+    if (got <= 0) {
+        return false;
+    }
+    g_assert_cmpint(got, ==, MOCK_HEADER_SIZE);
+    g_assert_cmphex(hdr.msg_flags & (MSG_CTRUNC | MSG_TRUNC), ==, 0);
+    if (CMSG_FIRSTHDR(&hdr)) {
+        struct cmsghdr *cmsg = CMSG_FIRSTHDR(&hdr);
+
+        fds = (const int *)CMSG_DATA(cmsg);
+        num_fds = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+    }
+    g_assert_cmpuint(message.size, <=, sizeof(message) - MOCK_HEADER_SIZE);
+    if (message.size) {
+        receive_exactly(b->socket, &message.u64, message.size);
+    }
+    if (mock_backend_message(b, &message, fds, num_fds)) {
+        size_t len = MOCK_HEADER_SIZE + message.size;
+
+        return send(b->socket, &message, len, MSG_NOSIGNAL) == len;
+    }
+    return true;
+}
+
+static void backend_connection(MockBackend *b, short events)
+{
+    if (events && !backend_receive(b)) {
+        close(b->socket);
+        b->socket = -1;
+        mock_backend_disconnected(b);
+    }
+}
+
+static void backend_accept(MockBackend *b)
+{
+    b->socket = accept4(b->listener, NULL, NULL, SOCK_CLOEXEC);
+    g_assert_cmpint(b->socket, >=, 0);
+    b->sessions++;
+    b->connected = true;
+    g_cond_broadcast(&b->changed);
+}
+
+enum { POLL_WAKE, POLL_LISTENER, POLL_SOCKET, POLL_KICKS };
+
+static void backend_fill_poll(MockBackend *b, struct pollfd *fds)
+{
+    fds[POLL_WAKE] = (struct pollfd) { b->wake[0], POLLIN };
+    fds[POLL_LISTENER] = (struct pollfd) { b->socket < 0 ? b->listener : -1,
+                                           POLLIN };
+    fds[POLL_SOCKET] = (struct pollfd) { b->socket, POLLIN };
+    for (unsigned n = 0; n < MOCK_QUEUES_MAX; n++) {
+        fds[POLL_KICKS + n] = (struct pollfd) { b->queues[n].kick, POLLIN };
+    }
+}
+
+/* Kicks first: a message may close what was polled. */
+static void backend_dispatch(MockBackend *b, const struct pollfd *fds)
+{
+    uint64_t count;
+    uint8_t byte;
+
+    for (unsigned n = 0; n < MOCK_QUEUES_MAX; n++) {
+        int kick = b->queues[n].kick;
+
+        if (fds[POLL_KICKS + n].revents && kick >= 0 &&
+            kick == fds[POLL_KICKS + n].fd &&
+            read(kick, &count, sizeof(count)) == sizeof(count)) {
+            queue_run(b, n);
+        }
+    }
+    if (fds[POLL_WAKE].revents) {
+        g_assert_cmpint(read(b->wake[0], &byte, 1), ==, 1);
+    }
+    if (fds[POLL_LISTENER].revents) {
+        backend_accept(b);
+    } else if (b->socket >= 0) {
+        backend_connection(b, fds[POLL_SOCKET].revents);
+    }
+}
+
+static void *backend_thread(void *opaque)
+{
+    MockBackend *b = opaque;
+    struct pollfd fds[POLL_KICKS + MOCK_QUEUES_MAX];
+
+    g_mutex_lock(&b->lock);
+    while (!b->quit) {
+        backend_fill_poll(b, fds);
+        g_mutex_unlock(&b->lock);
+        poll(fds, G_N_ELEMENTS(fds), -1);
+        g_mutex_lock(&b->lock);
+        backend_dispatch(b, fds);
+    }
+    g_mutex_unlock(&b->lock);
+    return NULL;
+}
+
+MockBackend *mock_backend_new(const MockModel *model, uint64_t ring_features,
+                              void *opaque, int take_listener)
+{
+    MockBackend *b = g_new0(MockBackend, 1);
+
+    g_assert_cmpuint(model->num_queues, <=, MOCK_QUEUES_MAX);
+    g_assert_cmpuint(model->config_size, <=, MOCK_CONFIG_MAX);
+    b->model = model;
+    b->opaque = opaque;
+    b->ring_features = ring_features;
+    b->listener = take_listener;
+    b->socket = -1;
+    memcpy(b->config, model->config, model->config_size);
+    b->mappings = g_array_new(false, false, sizeof(MockMapping));
+    b->received = g_array_new(false, false, sizeof(MockReceived));
+    for (unsigned n = 0; n < MOCK_QUEUES_MAX; n++) {
+        b->queues[n].kick = b->queues[n].call = -1;
+        g_queue_init(&b->queues[n].kept);
+    }
+    g_mutex_init(&b->lock);
+    g_cond_init(&b->changed);
+    g_assert_cmpint(pipe2(b->wake, O_CLOEXEC), ==, 0);
+    b->thread = g_thread_new("mock-backend", backend_thread, b);
+    return b;
+}
+
+void mock_backend_free(MockBackend *b)
+{
+    g_mutex_lock(&b->lock);
+    b->quit = true;
+    mock_backend_poke(b);
+    g_mutex_unlock(&b->lock);
+    g_thread_join(b->thread);
+
+    mock_backend_disconnected(b);
+    for (unsigned i = 0; i < b->received->len; i++) {
+        close(g_array_index(b->received, MockReceived, i).fd);
+    }
+    for (int i = 0; i < 2; i++) {
+        close(b->wake[i]);
+    }
+    if (b->socket >= 0) {
+        close(b->socket);
+    }
+    if (b->listener >= 0) {
+        close(b->listener);
+    }
+    g_array_free(b->received, true);
+    g_array_free(b->mappings, true);
+    g_mutex_clear(&b->lock);
+    g_cond_clear(&b->changed);
+    g_free(b);
+}

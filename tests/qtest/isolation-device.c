@@ -1,0 +1,244 @@
+/*
+ * A machine with one vhost-user device, its driver and its backend.
+ *
+ * With the property on, guest RAM is what QEMU makes of "-m": private.  All of
+ * it is filled with a pattern before the device is touched.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/bitops.h"
+#include "qemu/units.h"
+#include "libqos/pci-pc.h"
+#include "standard-headers/linux/virtio_config.h"
+#include "standard-headers/linux/virtio_pci.h"
+#include "isolation-device.h"
+
+#define WAIT_US (30 * G_USEC_PER_SEC)
+
+#define COMMON(field) offsetof(struct virtio_pci_common_cfg, field)
+
+enum {
+    PCI_SLOT_OF_DEVICE = 4,
+    RAM_QUEUES = 0x1000000,
+    RAM_QUEUE_STRIDE = 0x4000,
+    RAM_DATA = 0x1100000,
+};
+
+void device_random(void *data, size_t len)
+{
+    uint8_t *byte = data;
+
+    for (size_t i = 0; i < len; i++) {
+        byte[i] = g_test_rand_int_range(0, 256);
+    }
+}
+
+/* The machine */
+
+static char *device_args(GuestDevice *d, const char *socket)
+{
+    const DeviceConfig *config = d->config;
+
+    return g_strdup_printf(
+        "-nodefaults -M pc%s -m 32M -object memory-backend-shm,id=shared,"
+        "size=32M -object iothread,id=thread"
+        " -chardev socket,id=socket,path=%s"
+        " -device %s,id=device,chardev=socket,addr=%d,packed=%s%s%s",
+        config->isolated ? "" : ",memory-backend=shared", socket,
+        d->kind->device, PCI_SLOT_OF_DEVICE,
+        config->guest_packed ? "on" : "off",
+        config->isolated ? ",memory-isolation=on" : "",
+        config->iothread ? ",iothread=thread" : "");
+}
+
+GuestDevice *device_new(const DeviceKind *kind, const DeviceConfig *config)
+{
+    GuestDevice *d = g_new0(GuestDevice, 1);
+    QPCIAddress addr = { .devfn = QPCI_DEVFN(PCI_SLOT_OF_DEVICE, 0) };
+    g_autofree char *socket = NULL;
+    g_autofree char *args = NULL;
+
+    d->kind = kind;
+    d->config = config;
+    d->state = g_malloc0(DEVICE_STATE);
+    d->dir = g_dir_make_tmp("isolation-XXXXXX", NULL);
+    g_assert_nonnull(d->dir);
+    socket = g_strdup_printf("%s/socket", d->dir);
+    d->backend = mock_backend_new(&kind->model, config->backend_features,
+                                  d->state, qtest_socket_server(socket));
+    args = device_args(d, socket);
+    d->qts = qtest_init(args);
+    unlink(socket);
+    rmdir(d->dir);
+
+    d->bus = qpci_new_pc(d->qts, NULL);
+    d->pattern = guest_pattern_fill(d->qts, DEVICE_RAM);
+    virtio_pci_init(&d->pci, d->bus, &addr);
+    qvirtio_pci_device_enable(&d->pci);
+    return d;
+}
+
+void device_free(GuestDevice *d)
+{
+    qtest_quit(d->qts);
+    mock_backend_free(d->backend);
+    g_free(d->pci.pdev);
+    qpci_free_pc(d->bus);
+    g_free(d->dir);
+    g_free(d->state);
+    g_free(d);
+}
+
+/* The driver */
+
+static void device_set_up_queue(GuestDevice *d, unsigned n)
+{
+    QVirtioPCIDevice *pci = &d->pci;
+    GuestQueue *q = &d->queues[n];
+    uint64_t ram = RAM_QUEUES + n * RAM_QUEUE_STRIDE;
+    /* Virtio 1.2, 2.8: a packed ring's size need not be a power of two. */
+    uint16_t size = d->config->guest_packed ? 7 : 8;
+
+    qtest_memset(d->qts, ram, 0, RAM_QUEUE_STRIDE);
+    q->qts = d->qts;
+    q->packed = d->config->guest_packed;
+    q->index = n;
+    queue_init(q, ram, ram + 0x1000, ram + 0x2000, size);
+    guest_common_writew(pci, COMMON(queue_select), n);
+    guest_common_writew(pci, COMMON(queue_size), size);
+    guest_common_writeq(pci, COMMON(queue_desc_lo), q->desc);
+    guest_common_writeq(pci, COMMON(queue_avail_lo), q->avail);
+    guest_common_writeq(pci, COMMON(queue_used_lo), q->used);
+    q->notify_addr = pci->bar.addr + pci->notify_cfg_offset +
+        guest_common_readw(pci, COMMON(queue_notify_off)) *
+        pci->notify_off_multiplier;
+    guest_common_writew(pci, COMMON(queue_enable), 1);
+}
+
+void device_start(GuestDevice *d)
+{
+    QVirtioDevice *vdev = &d->pci.vdev;
+    uint64_t wanted = d->kind->model.features | BIT_ULL(VIRTIO_F_VERSION_1);
+    uint64_t offered;
+
+    if (d->config->guest_packed) {
+        wanted |= BIT_ULL(VIRTIO_F_RING_PACKED);
+    }
+    if (d->config->guest_event_idx) {
+        wanted |= BIT_ULL(VIRTIO_RING_F_EVENT_IDX);
+    }
+    d->next_free = RAM_DATA;
+    qvirtio_start_device(vdev);
+    offered = qvirtio_get_features(vdev);
+    g_assert_cmphex(offered & wanted, ==, wanted);
+    qvirtio_set_features(vdev, wanted);
+    for (unsigned n = 0; n < d->kind->model.num_queues; n++) {
+        device_set_up_queue(d, n);
+    }
+    qvirtio_set_driver_ok(vdev);
+    mock_backend_wait_running(d->backend, d->kind->model.num_queues);
+}
+
+void device_stop(GuestDevice *d)
+{
+    qvirtio_reset(&d->pci.vdev);
+    mock_backend_wait_running(d->backend, 0);
+}
+
+/* Requests */
+
+/* Two descriptors if there is something to divide. */
+static unsigned add_descs(GuestDesc *descs, uint64_t addr, size_t len,
+                          uint16_t flags)
+{
+    size_t first = DIV_ROUND_UP(len, 2);
+
+    if (len == 0) {
+        return 0;
+    }
+    descs[0] = (GuestDesc) { addr, first, flags };
+    if (len == first) {
+        return 1;
+    }
+    descs[1] = (GuestDesc) { addr + first, len - first, flags };
+    return 2;
+}
+
+uint64_t device_post(GuestDevice *d, unsigned queue,
+                     const void *out, size_t out_len, size_t in_len)
+{
+    uint64_t out_addr = d->next_free;
+    uint64_t in_addr = ROUND_UP(out_addr + out_len, 64);
+    GuestDesc descs[4];
+    unsigned num;
+
+    d->next_free = ROUND_UP(in_addr + in_len, 64);
+    g_assert_cmphex(d->next_free, <, DEVICE_RAM);
+    if (out_len) {
+        qtest_memwrite(d->qts, out_addr, out, out_len);
+    }
+    if (in_len) {
+        qtest_memset(d->qts, in_addr, 0xee, in_len);
+    }
+    num = add_descs(descs, out_addr, out_len, 0);
+    num += add_descs(descs + num, in_addr, in_len, VRING_DESC_F_WRITE);
+    queue_offer(&d->queues[queue], descs, num);
+    return in_addr;
+}
+
+/* The interrupt's status: reading clears it. */
+static void wait_interrupt(GuestDevice *d)
+{
+    int64_t end = g_get_monotonic_time() + WAIT_US;
+
+    while (!(qpci_io_readb(d->pci.pdev, d->pci.bar, d->pci.isr_cfg_offset) &
+             1)) {
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+        g_usleep(100);
+    }
+}
+
+static uint32_t device_complete(GuestDevice *d, unsigned queue)
+{
+    uint32_t len = queue_wait_used(&d->queues[queue]);
+
+    /* With event indices it never asks for one. */
+    if (!d->config->guest_event_idx) {
+        wait_interrupt(d);
+    }
+    return len;
+}
+
+uint32_t device_request(GuestDevice *d, unsigned queue,
+                        const void *out, size_t out_len,
+                        void *in, size_t in_len)
+{
+    uint64_t addr = device_post(d, queue, out, out_len, in_len);
+    uint32_t len = device_complete(d, queue);
+
+    if (in_len) {
+        qtest_memread(d->qts, addr, in, in_len);
+    }
+    return len;
+}
+
+void device_expect(GuestDevice *d, unsigned queue, uint64_t addr,
+                   const void *data, size_t len)
+{
+    g_autofree uint8_t *got = g_malloc(len);
+
+    g_assert_cmpuint(device_complete(d, queue), ==, len);
+    qtest_memread(d->qts, addr, got, len);
+    g_assert_cmpmem(got, len, data, len);
+}
+
+void device_receive(GuestDevice *d, unsigned queue, const void *data,
+                    size_t len)
+{
+    uint64_t addr = device_post(d, queue, NULL, 0, len);
+
+    mock_backend_deliver(d->backend, queue, data, len);
+    device_expect(d, queue, addr, data, len);
+}

@@ -1,0 +1,115 @@
+/*
+ * A machine with one vhost-user device, its driver and its backend.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#ifndef TESTS_QTEST_ISOLATION_DEVICE_H
+#define TESTS_QTEST_ISOLATION_DEVICE_H
+
+#include "isolation-backend.h"
+#include "isolation-driver.h"
+#include "isolation-evidence.h"
+
+/** Bytes of guest RAM. */
+#define DEVICE_RAM (32 * MiB)
+
+/** Bytes that a model may use as it likes, at MockBackend.opaque. */
+#define DEVICE_STATE 4096
+
+/**
+ * DeviceConfig - how the device and its two rings are
+ * @name: for test paths
+ * @isolated: the property is on and RAM is private; else RAM is shared
+ * @guest_packed: the guest's rings; @guest_event_idx: and their events
+ * @backend_features: of bits 24 to 49, what the backend offers
+ * @iothread: queues run in an IOThread
+ */
+typedef struct DeviceConfig {
+    const char *name;
+    bool isolated;
+    bool guest_packed;
+    bool guest_event_idx;
+    uint64_t backend_features;
+    bool iothread;
+} DeviceConfig;
+
+typedef struct GuestDevice GuestDevice;
+
+/**
+ * DeviceKind - a type of device
+ * @name: for test paths
+ * @device: of "-device", and its further properties
+ * @model: what the backend does; its features are what the driver wants too
+ * @packed_if_shared: QEMU tells the backend of packed rings when the property
+ *     is off
+ * @traffic: a request each way, data checked
+ */
+typedef struct DeviceKind {
+    const char *name;
+    const char *device;
+    MockModel model;
+    bool packed_if_shared;
+    void (*traffic)(GuestDevice *d);
+} DeviceKind;
+
+extern const DeviceKind device_blk, device_fs, device_gpio, device_i2c,
+                        device_input, device_rng, device_scmi, device_scsi,
+                        device_snd, device_vsock;
+
+/**
+ * GuestDevice - the machine
+ * @next_free: guest address of memory that is not used yet
+ */
+struct GuestDevice {
+    const DeviceKind *kind;
+    const DeviceConfig *config;
+    char *dir;
+    MockBackend *backend;
+    uint8_t *state;
+    QTestState *qts;
+    QPCIBus *bus;
+    QVirtioPCIDevice pci;
+    GuestPattern pattern;
+    GuestQueue queues[MOCK_QUEUES_MAX];
+    uint64_t next_free;
+};
+
+GuestDevice *device_new(const DeviceKind *kind, const DeviceConfig *config);
+void device_free(GuestDevice *d);
+
+/** As far as DRIVER_OK, and until the backend's queues run. */
+void device_start(GuestDevice *d);
+/** Reset, and until they do not. */
+void device_stop(GuestDevice *d);
+
+/**
+ * device_request() - one request, with its completion and interrupt
+ * @out: @out_len bytes for the device, in as many as two buffers
+ * @in: where @in_len bytes of the device go, likewise
+ *
+ * Returns: the length that the device reported.
+ */
+uint32_t device_request(GuestDevice *d, unsigned queue,
+                        const void *out, size_t out_len,
+                        void *in, size_t in_len);
+
+/**
+ * device_post() - offer @out_len bytes and @in_len bytes of room
+ *
+ * Returns: the guest address of the room.
+ */
+uint64_t device_post(GuestDevice *d, unsigned queue,
+                     const void *out, size_t out_len, size_t in_len);
+/** Wait for what was posted; @data is in it. */
+void device_expect(GuestDevice *d, unsigned queue, uint64_t addr,
+                   const void *data, size_t len);
+
+/** post, deliver and expect @len bytes. */
+void device_receive(GuestDevice *d, unsigned queue, const void *data,
+                    size_t len);
+
+/** @len bytes that no other call gives. */
+void device_random(void *data, size_t len);
+
+#endif /* TESTS_QTEST_ISOLATION_DEVICE_H */
