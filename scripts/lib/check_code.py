@@ -34,17 +34,21 @@ LAYERS: list[tuple[str, list[str], list[str]]] = [
       "trace.h"]),
     ("memory", ["bounce*", "guest-chain*", "virtio-chain*"], ["*"]),
     ("queue", ["isolated-queue*"], ["*"]),
+    ("vdpa", ["vhost-svq*"], ["*"]),
     ("control", ["vhost-user-isolation*"], ["*"]),
 ]
 # QEMU's own headers that a layer must not know.
 FORBIDDEN: dict[str, list[str]] = {
     "memory": ["hw/virtio/vhost*", "migration/*"],
     "queue": ["hw/virtio/vhost-user*", "hw/virtio/vhost*", "migration/*"],
+    "vdpa": ["hw/virtio/vhost-user*", "hw/virtio/vhost-vdpa*", "migration/*"],
 }
 # The only data-path files that may include virtio.h.
-VIRTIO_H = ["guest-chain*", "virtio-chain*", "vhost-user-isolation*"]
+VIRTIO_H = ["guest-chain*", "virtio-chain*", "vhost-user-isolation*",
+            "vhost-svq*"]
 # Layers that may not see each other although one stands above the other.
-BLIND = {("memory", "ring"), ("control", "ring")}
+BLIND = {("memory", "ring"), ("control", "ring"), ("vdpa", "queue"),
+         ("control", "vdpa")}
 SUBSYSTEM = ("hw/virtio", "include/hw/virtio")
 FOREIGN = re.compile(r"\b(foreign_\w+|Foreign[A-Z]\w*)\b")
 

@@ -1,0 +1,279 @@
+/*
+ * Shadow virtqueue of vhost-vdpa: one request's way to the device.
+ *
+ * Nothing is copied.  The device reads and writes the buffers themselves, at
+ * addresses that the IOVA tree tells: for buffers of the guest by their
+ * guest-physical address, since QEMU can have the same memory in two places;
+ * for others by QEMU's.  A buffer lies in one mapping, or the request is
+ * refused: QEMU's virtqueue splits buffers where guest memory does.
+ *
+ * A direct chain costs the device no extra access, so an indirect table is
+ * used for want of descriptors only.  Tables lie behind the ring in the area
+ * that the device has mapped: short ones, and one that is as long as a chain
+ * can be.  So with indirect descriptors every chain finds its way in the end.
+ *
+ * Building is all or nothing: addresses are translated into scratch space and
+ * room is found before anything is written.
+ *
+ * Requests are recycled: in steady state nothing is allocated here.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include <sys/mman.h>
+#include "qemu/error-report.h"
+#include "vhost-svq-internal.h"
+
+#define SVQ_SHORT_TABLE 64
+#define SVQ_SHORT_TABLES_MAX 128
+
+static void svq_tables_new(SvqTables *tables, size_t first, uint16_t num,
+                           uint32_t num_descs)
+{
+    tables->first = first;
+    tables->num_descs = num_descs;
+    tables->num_free = num;
+    tables->free = g_new(size_t, num);
+    for (unsigned i = 0; i < num; i++) {
+        tables->free[i] = first + (size_t)i * num_descs *
+                                  SHADOW_RING_DESC_BYTES;
+    }
+}
+
+static size_t svq_tables_end(const SvqTables *tables)
+{
+    return tables->first + (size_t)tables->num_free * tables->num_descs *
+                           SHADOW_RING_DESC_BYTES;
+}
+
+/* Returns: the end of the area. */
+static size_t svq_tables_place(Svq *q, size_t begin, uint16_t size)
+{
+    SvqTables *short_ones = &q->tables[SVQ_TABLES_SHORT];
+    SvqTables *long_one = &q->tables[SVQ_TABLES_LONG];
+
+    if (!(q->features & BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC))) {
+        return begin;
+    }
+    svq_tables_new(short_ones, begin, MIN(size, SVQ_SHORT_TABLES_MAX),
+                   SVQ_SHORT_TABLE);
+    svq_tables_new(long_one, svq_tables_end(short_ones), 1,
+                   VIRTQUEUE_MAX_SIZE);
+    return svq_tables_end(long_one);
+}
+
+void svq_area_free(Svq *q)
+{
+    for (unsigned i = 0; i < SVQ_TABLES__MAX; i++) {
+        g_free(q->tables[i].free);
+        q->tables[i] = (SvqTables) { };
+    }
+    if (q->area) {
+        munmap(q->area, q->area_bytes);
+        q->area = NULL;
+    }
+}
+
+void svq_area_new(Svq *q, uint16_t size)
+{
+    ShadowRingConfig config = {
+        .format = vhost_svq_ring_format(q->features),
+        .size = size,
+        .event_idx = q->features & BIT_ULL(VIRTIO_RING_F_EVENT_IDX),
+        .indirect = q->features & BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC),
+    };
+
+    svq_area_free(q);
+    q->layout = shadow_ring_layout(config.format, size);
+    q->area_bytes = ROUND_UP(svq_tables_place(q, ROUND_UP(q->layout.bytes, 64),
+                                              size),
+                             qemu_real_host_page_size());
+    /* Devices in user space (VDUSE) can map shared memory only. */
+    q->area = mmap(NULL, q->area_bytes, PROT_READ | PROT_WRITE,
+                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (q->area == MAP_FAILED) {
+        /* As any allocation here that fails. */
+        error_report("no memory for a shadow virtqueue: %s", strerror(errno));
+        abort();
+    }
+    q->area_iova_known = false;
+    config.mem = q->area;
+    q->ring = shadow_ring_new(&config);
+}
+
+/* Where the device finds [@addr, @addr + @len), which is not empty. */
+static bool svq_translate(const Svq *q, hwaddr addr, size_t len, bool guest,
+                          hwaddr *iova)
+{
+    /* In a DMAMap, "size" is the offset of the last byte. */
+    const DMAMap needle = {
+        .translated_addr = addr,
+        .size = len - 1,
+    };
+    const DMAMap *map = guest ? vhost_iova_tree_find_gpa(q->iova_tree, &needle)
+                        : vhost_iova_tree_find_iova(q->iova_tree, &needle);
+    hwaddr offset;
+
+    /* What is found overlaps; it need not contain. */
+    if (!map || addr < map->translated_addr) {
+        return false;
+    }
+    offset = addr - map->translated_addr;
+    if (offset > map->size || needle.size > map->size - offset) {
+        return false;
+    }
+    *iova = map->iova + offset;
+    return true;
+}
+
+/* All buffers of one direction, into @bufs. */
+static bool svq_translate_bufs(const Svq *q, const SvqBuffers *buffers,
+                               unsigned dir, ShadowRingBuf *bufs)
+{
+    const struct iovec *sg = buffers->sg[dir];
+    const hwaddr *gpa = buffers->addr[dir];
+
+    for (size_t i = 0; i < buffers->num[dir]; i++) {
+        hwaddr addr = gpa ? gpa[i] : (uintptr_t)sg[i].iov_base;
+        hwaddr iova;
+
+        if (!sg[i].iov_len || sg[i].iov_len > UINT32_MAX ||
+            !svq_translate(q, addr, sg[i].iov_len, gpa, &iova)) {
+            return false;
+        }
+        bufs[i] = (ShadowRingBuf) { .addr = iova, .len = sg[i].iov_len };
+    }
+    return true;
+}
+
+/* The area is mapped for the device between start and the first request. */
+static bool svq_find_area(Svq *q)
+{
+    if (!q->area_iova_known) {
+        q->area_iova_known = svq_translate(q, (uintptr_t)q->area,
+                                           q->area_bytes, false,
+                                           &q->area_iova);
+    }
+    return q->area_iova_known;
+}
+
+/* Where a table of @num descriptors can be had now, or NULL. */
+static SvqTables *svq_find_tables(Svq *q, size_t num)
+{
+    for (unsigned i = 0; i < SVQ_TABLES__MAX; i++) {
+        SvqTables *tables = &q->tables[i];
+
+        if (num <= tables->num_descs && tables->num_free) {
+            return tables;
+        }
+    }
+    return NULL;
+}
+
+/*
+ * Is there room for @num descriptors, and does it take a table?
+ *
+ * Returns: 0, -ENOSPC if not now, -E2BIG if never.
+ */
+static int svq_find_room(Svq *q, size_t num, SvqTables **tables)
+{
+    uint16_t room = shadow_ring_room(q->ring);
+
+    *tables = NULL;
+    if (num <= room) {
+        return 0;
+    }
+    if (num > shadow_ring_size(q->ring) && !shadow_ring_indirect(q->ring)) {
+        return -E2BIG;
+    }
+    if (!room || !shadow_ring_indirect(q->ring) || !svq_find_area(q)) {
+        return -ENOSPC;
+    }
+    *tables = svq_find_tables(q, num);
+    return *tables ? 0 : -ENOSPC;
+}
+
+static SvqRequest *svq_request_get(Svq *q)
+{
+    SvqRequest *req = QTAILQ_FIRST(&q->spare);
+
+    if (req) {
+        QTAILQ_REMOVE(&q->spare, req, next);
+    } else {
+        req = g_new0(SvqRequest, 1);
+    }
+    return req;
+}
+
+static uint64_t svq_bytes(const ShadowRingBuf *bufs, size_t num)
+{
+    uint64_t bytes = 0;
+
+    for (size_t i = 0; i < num; i++) {
+        bytes += bufs[i].len;
+    }
+    return bytes;
+}
+
+int svq_request_add(Svq *q, const SvqBuffers *buffers, VirtQueueElement *elem)
+{
+    size_t num_out = buffers->num[SVQ_OUT], num_in = buffers->num[SVQ_IN];
+    SvqTables *tables;
+    SvqRequest *req;
+    int ret;
+
+    if (!q->ring || q->fault || shadow_ring_fault(q->ring)) {
+        return -EIO;
+    }
+    if (!(num_out + num_in) || num_out > VIRTQUEUE_MAX_SIZE ||
+        num_in > VIRTQUEUE_MAX_SIZE - num_out) {
+        return -EINVAL;
+    }
+    ret = svq_find_room(q, num_out + num_in, &tables);
+    if (ret) {
+        return ret;
+    }
+    if (!svq_translate_bufs(q, buffers, SVQ_OUT, q->bufs) ||
+        !svq_translate_bufs(q, buffers, SVQ_IN, q->bufs + num_out)) {
+        return -EINVAL;
+    }
+
+    req = svq_request_get(q);
+    *req = (SvqRequest) {
+        .elem = elem,
+        .seq = q->next_seq - 1,
+        .bytes_in = svq_bytes(q->bufs + num_out, num_in),
+        .tables = tables,
+        .table = tables ? tables->free[--tables->num_free] : 0,
+    };
+    shadow_ring_add(q->ring, &(ShadowRingChain) {
+        .bufs = q->bufs,
+        .num_out = num_out,
+        .num_in = num_in,
+        .table = tables ? q->area + req->table : NULL,
+        .table_addr = tables ? q->area_iova + req->table : 0,
+    }, req);
+    QTAILQ_INSERT_TAIL(&q->in_flight, req, next);
+    return 0;
+}
+
+/*
+ * used.len is a claim, and the guest believes what QEMU says.  Too much is
+ * cut, never punished: there are honest devices that count differently.
+ */
+void svq_request_used(Svq *q, SvqRequest *req, uint32_t raw_len)
+{
+    req->len = MIN(raw_len, req->bytes_in);
+    if (req->tables) {
+        req->tables->free[req->tables->num_free++] = req->table;
+        req->tables = NULL;
+    }
+}
+
+void svq_request_drop(Svq *q, SvqRequestList *list, SvqRequest *req)
+{
+    g_clear_pointer(&req->elem, g_free);
+    QTAILQ_REMOVE(list, req, next);
+    QTAILQ_INSERT_HEAD(&q->spare, req, next);
+}
