@@ -183,7 +183,7 @@ unsigned isolated_queue_drain(IsolatedQueue *q)
         isolated_queue_return(q, &unlimited);
     }
     QTAILQ_FOREACH(req, &q->in_flight, next) {
-        num += req->sent && req->chain.num_out;
+        num += req->sent && req->chain.num_out && !q->config.parks;
     }
     return isolated_queue_broken(q) ? 0 : num;
 }

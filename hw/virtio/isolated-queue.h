@@ -114,6 +114,7 @@ typedef struct IsolatedLink {
  *     it, so that no byte of an earlier request can reach the guest
  * @all_writable: copy all device-writable bytes back whatever used.len says:
  *     for device types whose backends report 0
+ * @parks: its requests stay out by design; a stop does not wait for them
  * @faulted: bottom half of the main loop; scheduled once when the queue breaks
  */
 typedef struct IsolatedQueueConfig {
@@ -122,6 +123,7 @@ typedef struct IsolatedQueueConfig {
     unsigned index;
     bool scrub;
     bool all_writable;
+    bool parks;
     QEMUBH *faulted;
 } IsolatedQueueConfig;
 
@@ -210,8 +212,9 @@ void isolated_queue_unpark(IsolatedQueue *q);
  *
  * Never waits.  BQL held.
  *
- * Returns: requests with device-readable bytes that are still out.  Requests
- * without (receive buffers) can stay for ever and are not waited for.
+ * Returns: requests to wait for: with device-readable bytes, and still out.
+ * Requests without (receive buffers) and those of a queue that parks can stay
+ * for ever.
  */
 unsigned isolated_queue_drain(IsolatedQueue *q);
 

@@ -16,6 +16,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/units.h"
+#include "qapi/error.h"
 #include "standard-headers/linux/virtio_config.h"
 #include "standard-headers/linux/virtio_ids.h"
 #include "standard-headers/linux/virtio_ring.h"
@@ -42,10 +43,6 @@
                          BIT_ULL(VIRTIO_F_RING_PACKED) |        \
                          BIT_ULL(VIRTIO_F_ORDER_PLATFORM))
 
-/* What a shadow ring can use if the backend offers it. */
-#define SHADOW_RING_BITS (BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC) | \
-                          BIT_ULL(VIRTIO_RING_F_EVENT_IDX))
-
 /*
  * An allow-list, since a deny-list lets through what nobody has thought of.
  * Left out: everything that hands out memory or descriptors, and what QEMU
@@ -68,6 +65,12 @@ uint64_t isolation_guest_features(uint64_t offered)
            GUEST_RING_BITS;
 }
 
+uint64_t isolation_device_features(uint64_t wanted, uint64_t features)
+{
+    return (features & (~RING_BITS | PAYLOAD_BITS)) |
+           (wanted & GUEST_RING_BITS);
+}
+
 /*
  * No field of these depends on VERSION_1, so a legacy guest need not know that
  * its backend was told otherwise.  Backends built on libvhost-user refuse to
@@ -78,16 +81,66 @@ static bool payload_ignores_version(uint16_t device_id)
     return device_id == VIRTIO_ID_BLOCK || device_id == VIRTIO_ID_SCSI;
 }
 
-uint64_t isolation_backend_features(uint16_t device_id, uint64_t acked,
+uint64_t isolation_payload_features(uint16_t device_id, uint64_t acked,
                                     uint64_t offered)
 {
     uint64_t features = acked & (~RING_BITS | PAYLOAD_BITS);
 
-    features |= offered & SHADOW_RING_BITS;
     if (payload_ignores_version(device_id)) {
         features |= offered & BIT_ULL(VIRTIO_F_VERSION_1);
     }
     return features;
+}
+
+/* What a shadow ring can use if the backend offers it. */
+typedef struct RingPin {
+    unsigned bit;
+    const char *property;
+    OnOffAuto wanted;
+} RingPin;
+
+#define NUM_PINS 3
+
+static void ring_pins(const VhostUserIsolationConfig *config, RingPin *pins)
+{
+    pins[0] = (RingPin) { VIRTIO_F_RING_PACKED, "memory-isolation-packed",
+                          config->packed };
+    pins[1] = (RingPin) { VIRTIO_RING_F_EVENT_IDX,
+                          "memory-isolation-event-idx", config->event_idx };
+    pins[2] = (RingPin) { VIRTIO_RING_F_INDIRECT_DESC,
+                          "memory-isolation-indirect", config->indirect };
+}
+
+bool isolation_check_pins(const VhostUserIsolationConfig *config,
+                          uint64_t offered, Error **errp)
+{
+    RingPin pins[NUM_PINS];
+
+    ring_pins(config, pins);
+    for (unsigned i = 0; i < NUM_PINS; i++) {
+        if (pins[i].wanted == ON_OFF_AUTO_ON &&
+            !(offered & BIT_ULL(pins[i].bit))) {
+            error_setg(errp, "%s=on, but the backend does not offer it; use "
+                       "auto", pins[i].property);
+            return false;
+        }
+    }
+    return true;
+}
+
+uint64_t isolation_ring_features(const VhostUserIsolationConfig *config,
+                                 uint64_t offered, bool version_1)
+{
+    RingPin pins[NUM_PINS];
+    uint64_t features = 0;
+
+    ring_pins(config, pins);
+    for (unsigned i = 0; i < NUM_PINS; i++) {
+        if (pins[i].wanted != ON_OFF_AUTO_OFF) {
+            features |= offered & BIT_ULL(pins[i].bit);
+        }
+    }
+    return version_1 ? features : features & ~BIT_ULL(VIRTIO_F_RING_PACKED);
 }
 
 uint64_t vhost_user_isolation_protocol_features(const VhostUserState *user,
@@ -113,4 +166,20 @@ const char *isolation_refused(uint16_t device_id)
     default:
         return NULL;
     }
+}
+
+/*
+ * An interrupt of a GPIO line is a request that waits for its edge; sound
+ * waits for its stream to run.
+ */
+bool isolation_queue_parks(uint16_t device_id, unsigned n)
+{
+    return (device_id == VIRTIO_ID_GPIO && n == 1) ||
+           (device_id == VIRTIO_ID_SOUND && n >= 2);
+}
+
+/* A known SCSI backend reports 0 for whatever it wrote. */
+bool isolation_lengths_lie(uint16_t device_id)
+{
+    return device_id == VIRTIO_ID_SCSI;
 }

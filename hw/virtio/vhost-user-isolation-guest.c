@@ -23,7 +23,6 @@
 #include "qemu/osdep.h"
 #include "qemu/error-report.h"
 #include "qemu/main-loop.h"
-#include "qemu/memfd.h"
 #include "qemu/thread.h"
 #include "qemu/units.h"
 #include "qapi/error.h"
@@ -167,7 +166,7 @@ static void guest_memory_commit(MemoryListener *listener)
     isolation_guest_run(guest);
 }
 
-static void guest_vm_state(void *opaque, bool running, RunState state)
+void isolation_guest_vm_state(void *opaque, bool running, RunState state)
 {
     VirtIOIsolation *guest = opaque;
 
@@ -222,7 +221,7 @@ void isolation_guest_drain(VirtIOIsolation *guest, uint32_t ms)
     unsigned nap = NAP_MIN_US;
     unsigned out;
 
-    if (guest->vm_stopped) {
+    if (guest->vm_stopped || !guest->iso) {
         return;
     }
     for (;;) {
@@ -233,7 +232,7 @@ void isolation_guest_drain(VirtIOIsolation *guest, uint32_t ms)
             }
         }
         if (!out || qemu_clock_get_ms(QEMU_CLOCK_REALTIME) >= deadline ||
-            !qemu_chr_fe_backend_open(guest->user->chr)) {
+            !isolation_connected(guest->iso)) {
             break;
         }
         g_usleep(nap);
@@ -282,7 +281,7 @@ static void guest_send_event(VirtIOIsolation *guest, unsigned n,
         proxy->id, path, n, fault == ISOLATED_QUEUE_FAULT_BACKEND, why);
 }
 
-static void guest_faulted(void *opaque)
+void isolation_guest_faulted(void *opaque)
 {
     VirtIOIsolation *guest = opaque;
     const char *why;
@@ -371,125 +370,8 @@ void vhost_user_isolation_reset(VirtIODevice *vdev)
         disconnect |= link && shadow_ring_fault(link->ring);
         isolated_queue_reset(guest->queues[n]);
     }
-    if (disconnect && qemu_chr_fe_backend_open(guest->user->chr)) {
+    if (disconnect) {
         /* A ring that its backend broke cannot be mended, only replaced. */
-        qemu_chr_fe_disconnect(guest->user->chr);
+        isolation_disconnect(guest->iso);
     }
-}
-
-static bool guest_check(VhostUserState *user, VirtIODevice *vdev,
-                        unsigned num_queues, Error **errp)
-{
-    const VhostUserIsolationConfig *config = &user->isolation_config;
-    const char *why = isolation_refused(vdev->device_id);
-
-    if (why) {
-        error_setg(errp, "memory-isolation=on is not possible for %s: %s",
-                   vdev->name, why);
-        return false;
-    }
-    if (!qemu_memfd_check(MFD_ALLOW_SEALING)) {
-        error_setg(errp, "memory-isolation=on needs a host with sealable "
-                   "memfds, or the backend could shrink the shared memory "
-                   "under QEMU");
-        return false;
-    }
-    return isolation_check_size(config, num_queues, errp);
-}
-
-static VirtIOIsolation *guest_new(VhostUserState *user, VirtIODevice *vdev,
-                                  unsigned num_queues)
-{
-    const VhostUserIsolationConfig *config = &user->isolation_config;
-    DeviceState *proxy = qdev_get_parent_bus(DEVICE(vdev))->parent;
-    VirtIOIsolation *guest = g_new0(VirtIOIsolation, 1);
-
-    guest->vdev = vdev;
-    guest->name = proxy->id ? g_strdup(proxy->id)
-                            : object_get_canonical_path(OBJECT(proxy));
-    guest->user = user;
-    guest->iothread = config->iothread;
-    if (guest->iothread) {
-        object_ref(OBJECT(guest->iothread));
-    }
-    guest->num_queues = num_queues;
-    guest->queues = g_new0(IsolatedQueue *, num_queues);
-    guest->faulted = qemu_bh_new(guest_faulted, guest);
-    for (unsigned n = 0; n < num_queues; n++) {
-        guest->queues[n] = isolated_queue_new(&(IsolatedQueueConfig) {
-            .vdev = vdev,
-            .vq = virtio_get_queue(vdev, n),
-            .index = n,
-            .scrub = config->scrub,
-            .faulted = guest->faulted,
-        });
-    }
-    guest->vm_state = qemu_add_vm_change_state_handler(guest_vm_state, guest);
-    return guest;
-}
-
-/* Somebody who sets one of these believes that the device is isolated. */
-static bool check_unused(const VhostUserIsolationConfig *config, Error **errp)
-{
-    const char *used =
-        config->iothread ? "iothread" :
-        config->size ? "memory-isolation-size" :
-        config->stop_ms != ISOLATION_DEFAULT_STOP_MS ?
-            "memory-isolation-stop-ms" :
-        !config->scrub ? "memory-isolation-scrub" : NULL;
-
-    if (used) {
-        error_setg(errp, "%s has no effect without memory-isolation=on", used);
-    }
-    return !used;
-}
-
-bool vhost_user_isolation_realize(VhostUserState *user, VirtIODevice *vdev,
-                                  Error **errp)
-{
-    const VhostUserIsolationConfig *config = &user->isolation_config;
-    unsigned num_queues = 0;
-
-    if (!config->enabled) {
-        return check_unused(config, errp);
-    }
-    while (num_queues < VIRTIO_QUEUE_MAX &&
-           virtio_queue_get_num(vdev, num_queues)) {
-        num_queues++;
-    }
-    if (!guest_check(user, vdev, num_queues, errp)) {
-        return false;
-    }
-    user->isolation = g_new0(VhostUserIsolation, 1);
-    user->isolation->guest = guest_new(user, vdev, num_queues);
-    vdev->isolation = user->isolation->guest;
-    isolation_add_stats(vdev->isolation);
-    return true;
-}
-
-void vhost_user_isolation_unrealize(VirtIODevice *vdev)
-{
-    VirtIOIsolation *guest = vdev->isolation;
-
-    if (!guest) {
-        return;
-    }
-    isolation_connection_drop(guest->user->isolation);
-    g_clear_pointer(&guest->user->isolation, g_free);
-    if (guest->memory_watched) {
-        memory_listener_unregister(&guest->memory);
-    }
-    qemu_del_vm_change_state_handler(guest->vm_state);
-    object_property_del(OBJECT(vdev), "memory-isolation-stats");
-    for (unsigned n = 0; n < guest->num_queues; n++) {
-        isolated_queue_free(guest->queues[n]);
-    }
-    qemu_bh_delete(guest->faulted);
-    if (guest->iothread) {
-        object_unref(OBJECT(guest->iothread));
-    }
-    g_free(guest->queues);
-    g_free(guest->name);
-    g_free(guest);
-    vdev->isolation = NULL;
 }

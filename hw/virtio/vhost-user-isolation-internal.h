@@ -13,8 +13,8 @@
 #include "hw/virtio/vhost-user-isolation.h"
 #include "isolated-queue.h"
 
-/** Descriptors of a shadow ring, whatever size the guest's ring has. */
-#define ISOLATION_RING_SIZE 1024
+/** Descriptors of a shadow ring at most: as many as a guest's ring has. */
+#define ISOLATION_RING_SIZE VIRTQUEUE_MAX_SIZE
 
 /** Bytes of a queue's share if the user does not say; sparse. */
 #define ISOLATION_DEFAULT_SHARE (64 * MiB)
@@ -35,8 +35,9 @@
  * while the backend is away.  BQL.
  *
  * @name: what messages call the device: its id, or its QOM path
- * @user: the connection's side, which is there as long as this
- * @num_queues: queues of the device, from 0 on
+ * @iso: the connection's side, or NULL: netdevs can go before their device
+ * @iothread: where the data path runs; a reference of ours
+ * @num_queues: queues of the device that a backend serves, from 0 on
  * @queues: one each
  * @started: queues that the device is using: between vhost_dev_start() and
  *     vhost_dev_stop()
@@ -51,7 +52,7 @@
 struct VirtIOIsolation {
     VirtIODevice *vdev;
     char *name;
-    VhostUserState *user;
+    VhostUserIsolation *iso;
     IOThread *iothread;
     unsigned num_queues;
     IsolatedQueue **queues;
@@ -71,9 +72,14 @@ struct VirtIOIsolation {
  * Hangs off VhostUserState: all vhost_devs of a multiqueue device share it.
  * BQL.
  *
- * @guest: the guest's side
- * @num_devs: vhost_devs of the device that are initialized
+ * @user: what it hangs off
+ * @guest: the guest's side, or NULL: netdevs are there before their device
+ * @num_queues: see VirtIOIsolation
+ * @devs: this connection's vhost_devs by their first queue; net still has the
+ *     old ones when it makes the new ones
  * @offered: features that the backend of this connection offered
+ * @ring_bits: those of them that the shadow rings use
+ * @rings_chosen: so they are, for as long as the connection lives
  * @region: what this connection's backend can map; NULL before its first start
  * @table_sent: the backend has it
  * @links: by queue index; NULL before its first start
@@ -81,9 +87,13 @@ struct VirtIOIsolation {
  * @stopping: queues whose GET_VRING_BASE is still to come
  */
 struct VhostUserIsolation {
+    VhostUserState *user;
     VirtIOIsolation *guest;
-    unsigned num_devs;
+    unsigned num_queues;
+    const struct vhost_dev *devs[VIRTIO_QUEUE_MAX];
     uint64_t offered;
+    uint64_t ring_bits;
+    bool rings_chosen;
     BounceRegion *region;
     bool table_sent;
     IsolatedLink *links[VIRTIO_QUEUE_MAX];
@@ -109,6 +119,12 @@ void isolation_guest_drain(VirtIOIsolation *guest, uint32_t ms);
 /** isolation_guest_out() - requests that a backend still has */
 unsigned isolation_guest_out(VirtIOIsolation *guest);
 
+/** isolation_guest_faulted() - report what broke; a QEMUBHFunc */
+void isolation_guest_faulted(void *opaque);
+
+/** isolation_guest_vm_state() - a VMChangeStateHandler */
+void isolation_guest_vm_state(void *opaque, bool running, RunState state);
+
 /* vhost-user-isolation-link.c: region and links of a connection.  BQL held. */
 
 /**
@@ -123,10 +139,24 @@ IsolatedLink *isolation_link_get(VhostUserIsolation *iso, unsigned n,
                                  Error **errp);
 
 /** isolation_link_layout() - queue @n's ring, from the region's start */
-ShadowRingLayout isolation_link_layout(unsigned n);
+ShadowRingLayout isolation_link_layout(const VhostUserIsolation *iso,
+                                       unsigned n);
+
+/** isolation_connected() - can the backend still answer? */
+bool isolation_connected(const VhostUserIsolation *iso);
+
+/** isolation_disconnect() - close the socket, if it is open */
+void isolation_disconnect(VhostUserIsolation *iso);
 
 /** isolation_connection_drop() - the connection is gone, and all it had */
 void isolation_connection_drop(VhostUserIsolation *iso);
+
+/**
+ * isolation_guest_leave() - part the guest's side from the connection's
+ *
+ * The connection goes on if it is none the worse for it.
+ */
+void isolation_guest_leave(VirtIOIsolation *guest);
 
 /** isolation_check_size() - is the configured size enough for @num_queues? */
 bool isolation_check_size(const VhostUserIsolationConfig *config,
@@ -138,16 +168,47 @@ bool isolation_check_size(const VhostUserIsolationConfig *config,
 uint64_t isolation_guest_features(uint64_t offered);
 
 /**
- * isolation_backend_features() - what the backend is told
+ * isolation_device_features() - see vhost_user_isolation_features()
+ * @wanted: what the device's properties ask for
+ * @features: what device and backend have
+ */
+uint64_t isolation_device_features(uint64_t wanted, uint64_t features);
+
+/**
+ * isolation_check_pins() - does the backend have what the user pins?
+ * @config: what the user asked for
+ * @offered: what the backend offered
+ */
+bool isolation_check_pins(const VhostUserIsolationConfig *config,
+                          uint64_t offered, Error **errp);
+
+/**
+ * isolation_ring_features() - what the shadow rings use
+ * @config: what the user asked for
+ * @offered: what the backend offered
+ * @version_1: whether the backend is told VERSION_1, without which there are
+ *     no packed rings
+ */
+uint64_t isolation_ring_features(const VhostUserIsolationConfig *config,
+                                 uint64_t offered, bool version_1);
+
+/**
+ * isolation_payload_features() - what the backend is told about the payload
  * @device_id: virtio device type
  * @acked: what the guest acknowledged
  * @offered: what the backend offered
  */
-uint64_t isolation_backend_features(uint16_t device_id, uint64_t acked,
+uint64_t isolation_payload_features(uint16_t device_id, uint64_t acked,
                                     uint64_t offered);
 
 /** isolation_refused() - why a device type cannot be isolated, or NULL */
 const char *isolation_refused(uint16_t device_id);
+
+/** isolation_queue_parks() - do its requests stay out by design? */
+bool isolation_queue_parks(uint16_t device_id, unsigned n);
+
+/** isolation_lengths_lie() - do backends of this type report too little? */
+bool isolation_lengths_lie(uint16_t device_id);
 
 /* vhost-user-isolation-query.c */
 

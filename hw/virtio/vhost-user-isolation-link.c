@@ -26,12 +26,15 @@
 
 #define PAGE BOUNCE_ALIGN_MAX
 
+/* The largest ring of either format fits. */
 static uint64_t ring_stride(void)
 {
-    ShadowRingLayout layout = shadow_ring_layout(SHADOW_RING_SPLIT,
+    ShadowRingLayout split = shadow_ring_layout(SHADOW_RING_SPLIT,
+                                                ISOLATION_RING_SIZE);
+    ShadowRingLayout packed = shadow_ring_layout(SHADOW_RING_PACKED,
                                                  ISOLATION_RING_SIZE);
 
-    return ROUND_UP(layout.bytes, PAGE);
+    return ROUND_UP(MAX(split.bytes, packed.bytes), PAGE);
 }
 
 static uint64_t ring_offset(unsigned n)
@@ -79,28 +82,34 @@ bool isolation_check_size(const VhostUserIsolationConfig *config,
 
 BounceRegion *isolation_region_get(VhostUserIsolation *iso, Error **errp)
 {
-    VirtIOIsolation *guest = iso->guest;
-    uint64_t size = guest->user->isolation_config.size;
+    uint64_t size = iso->user->isolation_config.size;
 
     if (iso->region) {
         return iso->region;
     }
     if (!size) {
-        size = MIN(region_bytes(ISOLATION_DEFAULT_SHARE, guest->num_queues),
+        size = MIN(region_bytes(ISOLATION_DEFAULT_SHARE, iso->num_queues),
                    ISOLATION_MAX_SIZE);
     }
     iso->region = bounce_region_new(size, errp);
     if (iso->region) {
-        trace_vhost_user_isolation_region(guest->name, iso->region->size,
+        trace_vhost_user_isolation_region(iso->guest->name, iso->region->size,
                                           iso->region->guest_base);
     }
     return iso->region;
 }
 
-ShadowRingLayout isolation_link_layout(unsigned n)
+static ShadowRingFormat ring_format(const VhostUserIsolation *iso)
 {
-    ShadowRingLayout layout = shadow_ring_layout(SHADOW_RING_SPLIT,
-                                                 ISOLATION_RING_SIZE);
+    return iso->ring_bits & BIT_ULL(VIRTIO_F_RING_PACKED) ? SHADOW_RING_PACKED
+                                                          : SHADOW_RING_SPLIT;
+}
+
+ShadowRingLayout isolation_link_layout(const VhostUserIsolation *iso,
+                                       unsigned n)
+{
+    uint16_t size = shadow_ring_size(iso->links[n]->ring);
+    ShadowRingLayout layout = shadow_ring_layout(ring_format(iso), size);
 
     layout.desc += ring_offset(n);
     layout.driver += ring_offset(n);
@@ -120,19 +129,27 @@ static void link_free(IsolatedLink *link)
     g_free(link);
 }
 
+/*
+ * As large as the guest's can be: some backends refuse more than they have
+ * announced, and this much they were built for.
+ */
+static uint16_t ring_size(const VhostUserIsolation *iso, unsigned n)
+{
+    return pow2floor(virtio_queue_get_max_num(iso->guest->vdev, n));
+}
+
 static IsolatedLink *link_new(VhostUserIsolation *iso, unsigned n,
                               Error **errp)
 {
     IsolatedLink *link = g_new0(IsolatedLink, 1);
     ShadowRingConfig config = {
-        .format = SHADOW_RING_SPLIT,
-        .size = ISOLATION_RING_SIZE,
-        .event_idx = iso->offered & BIT_ULL(VIRTIO_RING_F_EVENT_IDX),
-        .indirect = iso->offered & BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC),
+        .format = ring_format(iso),
+        .size = ring_size(iso, n),
+        .event_idx = iso->ring_bits & BIT_ULL(VIRTIO_RING_F_EVENT_IDX),
+        .indirect = iso->ring_bits & BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC),
         .mem = iso->region->host + ring_offset(n),
     };
-    unsigned num_queues = iso->guest->num_queues;
-    uint64_t share = share_bytes(iso->region->size, num_queues);
+    uint64_t share = share_bytes(iso->region->size, iso->num_queues);
     int ret;
 
     ret = event_notifier_init(&link->kick, 0);
@@ -147,36 +164,73 @@ static IsolatedLink *link_new(VhostUserIsolation *iso, unsigned n,
     }
     link->region = iso->region;
     link->ring = shadow_ring_new(&config);
-    link->pool = bounce_pool_new(ring_offset(num_queues) + n * share, share,
-                                 ISOLATION_RING_SIZE);
+    link->pool = bounce_pool_new(ring_offset(iso->num_queues) + n * share,
+                                 share, config.size);
     return link;
 }
 
 IsolatedLink *isolation_link_get(VhostUserIsolation *iso, unsigned n,
                                  Error **errp)
 {
-    assert(n < iso->guest->num_queues && iso->region);
+    assert(n < iso->num_queues && iso->region);
     if (!iso->links[n]) {
         iso->links[n] = link_new(iso, n, errp);
     }
     return iso->links[n];
 }
 
-void isolation_connection_drop(VhostUserIsolation *iso)
+bool isolation_connected(const VhostUserIsolation *iso)
 {
-    VirtIOIsolation *guest = iso->guest;
+    return qemu_chr_fe_backend_open(iso->user->chr);
+}
 
+void isolation_disconnect(VhostUserIsolation *iso)
+{
+    if (isolation_connected(iso)) {
+        qemu_chr_fe_disconnect(iso->user->chr);
+    }
+}
+
+static void guest_lose_links(VirtIOIsolation *guest)
+{
     isolation_guest_pause(guest);
     bitmap_zero(guest->started, VIRTIO_QUEUE_MAX);
-    bitmap_zero(iso->prepared, VIRTIO_QUEUE_MAX);
-    bitmap_zero(iso->stopping, VIRTIO_QUEUE_MAX);
     for (unsigned n = 0; n < guest->num_queues; n++) {
         isolated_queue_disconnect(guest->queues[n]);
-        link_free(iso->links[n]);
-        iso->links[n] = NULL;
     }
-    bounce_region_free(iso->region);
-    iso->region = NULL;
+}
+
+void isolation_connection_drop(VhostUserIsolation *iso)
+{
+    if (iso->guest) {
+        guest_lose_links(iso->guest);
+    }
+    bitmap_zero(iso->prepared, VIRTIO_QUEUE_MAX);
+    bitmap_zero(iso->stopping, VIRTIO_QUEUE_MAX);
+    for (unsigned n = 0; n < iso->num_queues; n++) {
+        iso->devs[n] = NULL;
+        g_clear_pointer(&iso->links[n], link_free);
+    }
+    g_clear_pointer(&iso->region, bounce_region_free);
     iso->table_sent = false;
+    iso->rings_chosen = false;
     iso->offered = 0;
+}
+
+void isolation_guest_leave(VirtIOIsolation *guest)
+{
+    VhostUserIsolation *iso = guest->iso;
+
+    if (!iso) {
+        return;
+    }
+    if (isolation_guest_out(guest)) {
+        /* Nobody would know these when they come back. */
+        isolation_connection_drop(iso);
+        isolation_disconnect(iso);
+    } else {
+        guest_lose_links(guest);
+    }
+    iso->guest = NULL;
+    guest->iso = NULL;
 }

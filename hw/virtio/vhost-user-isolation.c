@@ -40,10 +40,27 @@ bool vhost_user_isolated(const struct vhost_dev *dev)
     return dev->vhost_ops == &isolated_ops;
 }
 
+uint64_t vhost_user_isolation_features(const struct vhost_dev *dev,
+                                       uint64_t wanted, uint64_t features)
+{
+    return vhost_user_isolated(dev) ?
+           isolation_device_features(wanted, features) : features;
+}
+
 /* The queues of one vhost_dev are a part of the device's. */
 static bool dev_has_queue(const struct vhost_dev *dev, unsigned n)
 {
     return n >= dev->vq_index && n < dev->vq_index + dev->nvqs;
+}
+
+static bool connection_has_devs(const VhostUserIsolation *iso)
+{
+    for (unsigned n = 0; n < iso->num_queues; n++) {
+        if (iso->devs[n]) {
+            return true;
+        }
+    }
+    return false;
 }
 
 /*
@@ -53,13 +70,16 @@ static bool dev_has_queue(const struct vhost_dev *dev, unsigned n)
 static int op_backend_cleanup(struct vhost_dev *dev)
 {
     VhostUserIsolation *iso = isolation_of(dev);
+    bool used = iso->table_sent;
 
-    if (--iso->num_devs == 0) {
-        bool used = iso->table_sent;
-
-        isolation_connection_drop(iso);
-        if (used) {
-            qemu_chr_fe_disconnect(iso->guest->user->chr);
+    /* A vhost_dev of an earlier connection has nothing here any more. */
+    if (iso->devs[dev->vq_index] == dev) {
+        iso->devs[dev->vq_index] = NULL;
+        if (!connection_has_devs(iso)) {
+            isolation_connection_drop(iso);
+            if (used) {
+                isolation_disconnect(iso);
+            }
         }
     }
     return user_ops.vhost_backend_cleanup(dev);
@@ -90,13 +110,33 @@ static int op_set_log_base(struct vhost_dev *dev, uint64_t base,
 static int op_get_features(struct vhost_dev *dev, uint64_t *features)
 {
     VhostUserIsolation *iso = isolation_of(dev);
-    int ret = user_ops.vhost_get_features(dev, &iso->offered);
+    Error *err = NULL;
+    uint64_t offered;
+    int ret = user_ops.vhost_get_features(dev, &offered);
 
     if (ret < 0) {
         return ret;
     }
-    *features = isolation_guest_features(iso->offered);
+    if (!isolation_check_pins(&iso->user->isolation_config, offered, &err)) {
+        error_report_err(err);
+        return -ENOTSUP;
+    }
+    if (!iso->rings_chosen) {
+        iso->offered = offered;
+    }
+    *features = isolation_guest_features(offered);
     return 0;
+}
+
+/* The rings stay as they are until the connection ends, whatever guest comes. */
+static void choose_rings(VhostUserIsolation *iso, bool version_1)
+{
+    if (!iso->rings_chosen) {
+        iso->ring_bits =
+            isolation_ring_features(&iso->user->isolation_config,
+                                    iso->offered, version_1);
+        iso->rings_chosen = true;
+    }
 }
 
 static int op_set_features(struct vhost_dev *dev, uint64_t features)
@@ -104,7 +144,9 @@ static int op_set_features(struct vhost_dev *dev, uint64_t features)
     VhostUserIsolation *iso = isolation_of(dev);
     uint16_t device_id = iso->guest->vdev->device_id;
 
-    features = isolation_backend_features(device_id, features, iso->offered);
+    features = isolation_payload_features(device_id, features, iso->offered);
+    choose_rings(iso, features & BIT_ULL(VIRTIO_F_VERSION_1));
+    features |= iso->ring_bits;
     trace_vhost_user_isolation_features(iso->guest->name, iso->offered,
                                         features);
     return user_ops.vhost_set_features(dev, features);
@@ -171,7 +213,8 @@ static int op_set_vring_addr(struct vhost_dev *dev,
                              struct vhost_vring_addr *addr)
 {
     BounceRegion *region = isolation_of(dev)->region;
-    ShadowRingLayout layout = isolation_link_layout(addr->index);
+    ShadowRingLayout layout = isolation_link_layout(isolation_of(dev),
+                                                    addr->index);
     struct vhost_vring_addr ours = {
         .index = addr->index,
         .desc_user_addr = region->user_base + layout.desc,
@@ -265,7 +308,7 @@ static int dev_end(struct vhost_dev *dev)
                     virtio_queue_get_host_notifier(vq));
             }
         }
-        isolation_guest_drain(guest, guest->user->isolation_config.stop_ms);
+        isolation_guest_drain(guest, iso->user->isolation_config.stop_ms);
         bitmap_or(iso->stopping, iso->stopping, guest->started,
                   VIRTIO_QUEUE_MAX);
         bitmap_zero(guest->started, VIRTIO_QUEUE_MAX);
@@ -298,9 +341,9 @@ static int op_get_vring_base(struct vhost_dev *dev,
         trace_vhost_user_isolation_stopped(iso->guest->name, ring->index,
                                            alive,
                                            isolated_queue_in_flight(q));
-        if (!alive && qemu_chr_fe_backend_open(iso->guest->user->chr)) {
+        if (!alive) {
             /* What it has fetched is not known: only a new one can go on. */
-            qemu_chr_fe_disconnect(iso->guest->user->chr);
+            isolation_disconnect(iso);
         }
     }
     ring->num = virtio_queue_get_last_avail_idx(iso->guest->vdev, ring->index);
@@ -369,11 +412,12 @@ bool vhost_user_isolation_init_dev(struct vhost_dev *dev,
     if (!iso) {
         return false;
     }
+    assert(dev->vq_index < iso->num_queues);
     if (dev->vq_index == 0) {
         isolation_connection_drop(iso);
     }
     isolated_ops_init();
     dev->vhost_ops = &isolated_ops;
-    iso->num_devs++;
+    iso->devs[dev->vq_index] = dev;
     return true;
 }

@@ -6,6 +6,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/units.h"
+#include "qapi/error.h"
 #include "standard-headers/linux/vhost_types.h"
 #include "standard-headers/linux/virtio_config.h"
 #include "standard-headers/linux/virtio_ids.h"
@@ -44,18 +45,87 @@ static void test_payload_bits_follow_backend(void)
     g_assert_true(isolation_guest_features(VERSION_1) & VERSION_1);
 }
 
-/* Whatever the guest acknowledges, of the ring only our own choice goes out. */
+/* Whatever the guest acknowledges about its ring, the backend is not told. */
 static void test_backend_is_told_of_no_guest_ring(void)
 {
-    uint64_t ours = BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC) |
-                    BIT_ULL(VIRTIO_RING_F_EVENT_IDX);
-    uint64_t told = isolation_backend_features(VIRTIO_ID_NET, ALL, 0);
+    uint64_t told = isolation_payload_features(VIRTIO_ID_NET, ALL, 0);
 
     g_assert_cmphex(told & ~DEVICE_BITS, ==, VERSION_1 | ANY_LAYOUT);
-    told = isolation_backend_features(VIRTIO_ID_NET, 0, ALL);
-    g_assert_cmphex(told, ==, ours);
-    told = isolation_backend_features(VIRTIO_ID_NET, ALL, ALL);
-    g_assert_cmphex(told & ~DEVICE_BITS, ==, VERSION_1 | ANY_LAYOUT | ours);
+    g_assert_cmphex(told & DEVICE_BITS, ==, DEVICE_BITS);
+    g_assert_cmphex(isolation_payload_features(VIRTIO_ID_NET, 0, ALL), ==, 0);
+}
+
+#define PACKED BIT_ULL(VIRTIO_F_RING_PACKED)
+#define EVENT_IDX BIT_ULL(VIRTIO_RING_F_EVENT_IDX)
+#define INDIRECT BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC)
+
+/* Of what the backend offers, the best that the user does not rule out. */
+static void test_rings_take_the_best_that_is_offered(void)
+{
+    static const struct {
+        VhostUserIsolationConfig config;
+        uint64_t expect;
+    } cases[] = {
+        { { 0 }, PACKED | EVENT_IDX | INDIRECT },
+        { { .packed = ON_OFF_AUTO_OFF }, EVENT_IDX | INDIRECT },
+        { { .event_idx = ON_OFF_AUTO_OFF }, PACKED | INDIRECT },
+        { { .indirect = ON_OFF_AUTO_OFF }, PACKED | EVENT_IDX },
+        { { .packed = ON_OFF_AUTO_ON, .event_idx = ON_OFF_AUTO_ON,
+            .indirect = ON_OFF_AUTO_ON }, PACKED | EVENT_IDX | INDIRECT },
+    };
+
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        const VhostUserIsolationConfig *config = &cases[i].config;
+
+        g_assert_cmphex(isolation_ring_features(config, ALL, true), ==,
+                        cases[i].expect);
+        g_assert_cmphex(isolation_ring_features(config, ALL, false), ==,
+                        cases[i].expect & ~PACKED);
+        g_assert_cmphex(isolation_ring_features(config, ~EVENT_IDX, true), ==,
+                        cases[i].expect & ~EVENT_IDX);
+        g_assert_cmphex(isolation_ring_features(config, 0, true), ==, 0);
+    }
+}
+
+static void test_pin_that_the_backend_lacks(void)
+{
+    static const struct {
+        VhostUserIsolationConfig config;
+        uint64_t bit;
+    } cases[] = {
+        { { .packed = ON_OFF_AUTO_ON }, PACKED },
+        { { .event_idx = ON_OFF_AUTO_ON }, EVENT_IDX },
+        { { .indirect = ON_OFF_AUTO_ON }, INDIRECT },
+    };
+    VhostUserIsolationConfig none = {
+        .packed = ON_OFF_AUTO_OFF, .indirect = ON_OFF_AUTO_OFF,
+    };
+
+    g_assert_true(isolation_check_pins(&none, 0, &error_abort));
+    for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+        Error *err = NULL;
+
+        g_assert_true(isolation_check_pins(&cases[i].config, cases[i].bit,
+                                           &error_abort));
+        g_assert_false(isolation_check_pins(&cases[i].config, ~cases[i].bit,
+                                            &err));
+        g_assert_nonnull(strstr(error_get_pretty(err), "memory-isolation-"));
+        error_free(err);
+    }
+}
+
+/* A device that offers whatever its backend has must not offer its rings. */
+static void test_properties_decide_about_the_ring(void)
+{
+    uint64_t backend = isolation_guest_features(VERSION_1 | BIT_ULL(3));
+    uint64_t got = isolation_device_features(0, backend);
+
+    g_assert_cmphex(got, ==, VERSION_1 | BIT_ULL(3));
+    got = isolation_device_features(ALL, backend);
+    g_assert_true(got & PACKED);
+    g_assert_false(got & BIT_ULL(VIRTIO_F_IN_ORDER));
+    g_assert_false(got & BIT_ULL(VIRTIO_F_RING_RESET));
+    g_assert_false(got & BIT_ULL(4));
 }
 
 static void test_legacy_guest_on_modern_backend(void)
@@ -63,12 +133,12 @@ static void test_legacy_guest_on_modern_backend(void)
     static const uint16_t ignore[] = { VIRTIO_ID_BLOCK, VIRTIO_ID_SCSI };
 
     for (size_t i = 0; i < ARRAY_SIZE(ignore); i++) {
-        g_assert_cmphex(isolation_backend_features(ignore[i], 0, VERSION_1),
+        g_assert_cmphex(isolation_payload_features(ignore[i], 0, VERSION_1),
                         ==, VERSION_1);
-        g_assert_cmphex(isolation_backend_features(ignore[i], 0, 0), ==, 0);
+        g_assert_cmphex(isolation_payload_features(ignore[i], 0, 0), ==, 0);
     }
     /* The header of a network packet depends on it. */
-    g_assert_cmphex(isolation_backend_features(VIRTIO_ID_NET, 0, VERSION_1),
+    g_assert_cmphex(isolation_payload_features(VIRTIO_ID_NET, 0, VERSION_1),
                     ==, 0);
 }
 
@@ -113,6 +183,12 @@ int main(int argc, char **argv)
                     test_payload_bits_follow_backend);
     g_test_add_func(PATH "backend-is-told-of-no-ring-feature-of-the-guest",
                     test_backend_is_told_of_no_guest_ring);
+    g_test_add_func(PATH "rings-take-the-best-that-is-offered",
+                    test_rings_take_the_best_that_is_offered);
+    g_test_add_func(PATH "a-pin-that-the-backend-lacks-is-an-error",
+                    test_pin_that_the_backend_lacks);
+    g_test_add_func(PATH "properties-decide-about-the-ring",
+                    test_properties_decide_about_the_ring);
     g_test_add_func(PATH "legacy-guest-on-a-backend-that-needs-version-1",
                     test_legacy_guest_on_modern_backend);
     g_test_add_func(PATH "protocol-features-are-an-allow-list",

@@ -11,6 +11,7 @@
 #ifndef HW_VIRTIO_VHOST_USER_ISOLATION_H
 #define HW_VIRTIO_VHOST_USER_ISOLATION_H
 
+#include "qapi/qapi-types-common.h"
 #include "system/iothread.h"
 
 typedef struct VhostUserIsolation VhostUserIsolation;
@@ -28,15 +29,23 @@ struct vhost_dev;
  * @size: memory-isolation-size, bytes of the whole region; 0: choose
  * @stop_ms: memory-isolation-stop-ms, how long a stop waits for requests
  * @scrub: memory-isolation-scrub
+ * @copy_all: memory-isolation-copy-all, whatever used.len says
+ * @packed: memory-isolation-packed, format of the shadow rings
+ * @event_idx: memory-isolation-event-idx, feature of the shadow rings
+ * @indirect: memory-isolation-indirect, feature of the shadow rings
  * @iothread: where the data path runs; NULL: main loop
  *
- * Fixed once the device is realized.
+ * Fixed once the device is realized, or the netdev or object is made.
  */
 typedef struct VhostUserIsolationConfig {
     bool enabled;
     bool scrub;
+    bool copy_all;
     uint32_t stop_ms;
     uint64_t size;
+    OnOffAuto packed;
+    OnOffAuto event_idx;
+    OnOffAuto indirect;
     IOThread *iothread;
 } VhostUserIsolationConfig;
 
@@ -59,6 +68,17 @@ typedef struct VhostUserIsolationConfig {
                            ISOLATION_DEFAULT_STOP_MS),                      \
         DEFINE_PROP_BOOL("memory-isolation-scrub", _state,                  \
                          _field.isolation_config.scrub, true),              \
+        DEFINE_PROP_BOOL("memory-isolation-copy-all", _state,               \
+                         _field.isolation_config.copy_all, false),          \
+        DEFINE_PROP_ON_OFF_AUTO("memory-isolation-packed", _state,          \
+                                _field.isolation_config.packed,             \
+                                ON_OFF_AUTO_AUTO),                          \
+        DEFINE_PROP_ON_OFF_AUTO("memory-isolation-event-idx", _state,       \
+                                _field.isolation_config.event_idx,          \
+                                ON_OFF_AUTO_AUTO),                          \
+        DEFINE_PROP_ON_OFF_AUTO("memory-isolation-indirect", _state,        \
+                                _field.isolation_config.indirect,           \
+                                ON_OFF_AUTO_AUTO),                          \
         DEFINE_PROP_LINK("iothread", _state,                                \
                          _field.isolation_config.iothread,                  \
                          TYPE_IOTHREAD, IOThread *))
@@ -66,19 +86,62 @@ typedef struct VhostUserIsolationConfig {
 #ifdef CONFIG_VHOST_USER
 
 /**
- * vhost_user_isolation_realize() - make the guest's side of an isolated device
+ * vhost_user_isolation_possible() - can this type of device be isolated?
+ * @enabled: memory-isolation; if it is off, nothing is said against it
+ * @device_id: virtio device type
+ * @name: what the message calls it
+ * @errp: set if not
+ */
+bool vhost_user_isolation_possible(bool enabled, uint16_t device_id,
+                                   const char *name, Error **errp);
+
+/**
+ * vhost_user_isolation_init() - make the connection's side
+ * @user: its vhost-user state, with the configuration
+ * @num_queues: of the device, from queue 0 on, that the backend serves
+ * @errp: set on failure; names the property and the way out
+ *
+ * For what exists before there is a device: netdev and cryptodev.  Does
+ * nothing if isolation is off.  vhost_user_cleanup() frees it.  BQL held.
+ */
+bool vhost_user_isolation_init(VhostUserState *user, unsigned num_queues,
+                               Error **errp);
+
+/**
+ * vhost_user_isolation_attach() - make the guest's side
+ * @user: after vhost_user_isolation_init()
+ * @vdev: the device, after virtio_add_queue()
+ * @errp: set on failure
+ *
+ * Does nothing if isolation is off.  virtio_cleanup() frees it.  BQL held.
+ */
+bool vhost_user_isolation_attach(VhostUserState *user, VirtIODevice *vdev,
+                                 Error **errp);
+
+/**
+ * vhost_user_isolation_realize() - make both sides of an isolated device
  * @user: its vhost-user state, with the configuration
  * @vdev: after virtio_add_queue() for all its queues, before vhost_dev_init()
  * @errp: set on failure; names the property and the way out
  *
- * Does nothing if isolation is off.  virtio_cleanup() frees it.  BQL held.
+ * Does nothing if isolation is off.  BQL held.
  */
 bool vhost_user_isolation_realize(VhostUserState *user, VirtIODevice *vdev,
                                   Error **errp);
 
 /**
+ * vhost_user_isolation_cleanup() - free the connection's side
+ * @user: its vhost_devs are gone; nothing happens if it is not isolated
+ *
+ * The device may still be there; it goes without from now on.  BQL held.
+ */
+void vhost_user_isolation_cleanup(VhostUserState *user);
+
+/**
  * vhost_user_isolation_unrealize() - free the guest's side
- * @vdev: stopped, its connection gone; nothing happens if it is not isolated
+ * @vdev: stopped; nothing happens if it is not isolated
+ *
+ * The connection may still be there, for the next device.  BQL held.
  */
 void vhost_user_isolation_unrealize(VirtIODevice *vdev);
 
@@ -122,12 +185,24 @@ bool vhost_user_isolated(const struct vhost_dev *dev);
  * @dev: connected, at the end of vhost-user's backend_init
  * @user: @dev's state; nothing happens if it is not isolated
  *
- * The first vhost_dev of a device (vq_index 0) begins a new connection.
+ * The vhost_dev with queue 0 is the first on a new connection.
  *
  * Returns: true if @dev is isolated.
  */
 bool vhost_user_isolation_init_dev(struct vhost_dev *dev,
                                    VhostUserState *user);
+
+/**
+ * vhost_user_isolation_features() - which of them may the guest be offered?
+ * @dev: any; unchanged if it is not isolated
+ * @wanted: what the device's properties ask for
+ * @features: what device and backend have
+ *
+ * Ring and transport bits follow @wanted, so far as QEMU implements them; the
+ * others are left as they are.
+ */
+uint64_t vhost_user_isolation_features(const struct vhost_dev *dev,
+                                       uint64_t wanted, uint64_t features);
 
 /**
  * vhost_user_isolation_protocol_features() - which of them may be used
@@ -160,6 +235,13 @@ static inline bool vhost_user_isolation_uses_ring(VirtIODevice *vdev, int n)
 static inline bool vhost_user_isolated(const struct vhost_dev *dev)
 {
     return false;
+}
+
+static inline uint64_t
+vhost_user_isolation_features(const struct vhost_dev *dev, uint64_t wanted,
+                              uint64_t features)
+{
+    return features;
 }
 
 #endif /* CONFIG_VHOST_USER */
