@@ -32,6 +32,7 @@ sys.path.insert(0, str(HERE))
 import debian                               # noqa: E402
 import kernels                              # noqa: E402
 from cpio import CpioWriter                 # noqa: E402
+from suites import Suite                    # noqa: E402
 
 TOP = HERE.parent.parent
 OUT = TOP / "build" / "guest"
@@ -45,6 +46,16 @@ SUITES = OUT / "suites"
 LOAD = OUT / "load"
 
 PACKAGES = ["busybox-static", "e2fsprogs", "ovmf"]
+# Programs of one release: its name, their place, what they are in and need.
+RELEASE_PROGRAMS: dict[str, tuple[str, str, list[str]]] = {
+    "virtiofsd-c": (
+        "bookworm", "usr/lib/qemu/virtiofsd",
+        ["qemu-system-common", "libc6", "libcap-ng0", "libgcc-s1",
+         "libseccomp2", "libglib2.0-0", "libpcre2-8-0"]),
+    "virtiofsd-rust": (
+        "trixie", "usr/libexec/virtiofsd",
+        ["virtiofsd", "libc6", "libcap-ng0", "libgcc-s1", "libseccomp2"]),
+}
 # Programs of ours and what they are made of.
 TOOLS = {
     "load": ["load.c", "load-content.c"],
@@ -176,6 +187,17 @@ def _build(with_fio: bool, say) -> None:
         say("guest: fetching Debian's fio")
         debian.unpack(["fio"], DEBS, ROOT)
         write_fio()
+
+
+def program(name: str) -> list[str]:
+    """How to start RELEASE_PROGRAMS[name], fetched if it is missing."""
+    release, path, packages = RELEASE_PROGRAMS[name]
+    suite = Suite(release, SUITES / release)
+    with (OUT / ".lock").open("w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (suite.root / path).exists():
+            suite.fetch(packages)
+        return suite.command(path)
 
 
 def kernel(version: str) -> kernels.GuestKernel:

@@ -70,6 +70,8 @@ def add_modules(cpio: CpioWriter, folder: Path) -> None:
             visit(module)
     dep = "".join(f"{n}.ko: {' '.join(d)}\n" for n, d in closure.items())
     cpio.data(f"{inside}/modules.dep", dep.encode())
+    # So that modprobe knows what the kernel has anyway.
+    cpio.file(f"{inside}/modules.builtin", folder / "modules.builtin")
 
 
 class GuestKernel:

@@ -9,7 +9,6 @@ nothing of them meets the machine's C library.
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from pathlib import Path
@@ -18,7 +17,7 @@ from debian import PackageError, run
 
 TOP = Path(__file__).resolve().parents[2]
 AWK = TOP / "scripts/lib"
-LOADER = "lib64/ld-linux-x86-64.so.2"
+LOADER = "ld-linux-x86-64.so.2"
 LIBRARIES = ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu")
 
 
@@ -143,9 +142,20 @@ class Suite:
 
     # Programs
 
+    def _loader(self) -> Path:
+        # In lib64 is an absolute link, which would lead to the machine's.
+        for folder in LIBRARIES:
+            found = self.root / folder / LOADER
+            if found.exists():
+                return found
+        raise PackageError(f"no {LOADER} in {self.root}")
+
     def command(self, program: str) -> list[str]:
         """How to start @program (a path in the release) from here."""
-        found = self.root / program
         libraries = ":".join(str(self.root / lib) for lib in LIBRARIES)
-        return [os.path.realpath(self.root / LOADER), "--library-path",
-                libraries, str(found)]
+        command = [str(self._loader()), "--library-path", libraries,
+                   str(self.root / program)]
+        listed = run([command[0], "--list", *command[1:]])
+        if "not found" in listed:
+            raise PackageError(f"{program} lacks libraries:\n{listed}")
+        return command

@@ -89,6 +89,8 @@ class Cell:
 
 
 BLK = "discard, write-zeroes, flush; files on ext4; random I/O with checksums"
+FS = ("trees of files from both sides, random operations on a file, renames, "
+      "links, attributes, a large folder")
 QSD = "qemu-storage-daemon"
 
 ROWS = (
@@ -101,6 +103,11 @@ ROWS = (
     Row("vhost-user-blk", "contrib", "contrib/vhost-user-blk",
         # Knows no VIRTIO_BLK_F_MQ.
         "blk_load:contrib", BLK),
+    # Both have one request queue.
+    Row("vhost-user-fs", "virtiofsd-c", "virtiofsd in C (Debian 12)",
+        "fs_load:in_c", FS),
+    Row("vhost-user-fs", "virtiofsd-rust", "virtiofsd in Rust (Debian 13)",
+        "fs_load:in_rust", FS),
 )
 
 
