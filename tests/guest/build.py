@@ -55,6 +55,11 @@ RELEASE_PROGRAMS: dict[str, tuple[str, str, list[str]]] = {
     "virtiofsd-rust": (
         "trixie", "usr/libexec/virtiofsd",
         ["virtiofsd", "libc6", "libcap-ng0", "libgcc-s1", "libseccomp2"]),
+    "grub-mkimage": (
+        "bookworm", "usr/bin/grub-mkimage",
+        ["grub-common", "grub-pc-bin", "grub-efi-amd64-bin", "libc6",
+         "liblzma5", "libdevmapper1.02.1", "libselinux1", "libudev1",
+         "libpcre2-8-0"]),
 }
 # Programs of ours and what they are made of.
 TOOLS = {
@@ -187,6 +192,11 @@ def _build(with_fio: bool, say) -> None:
         say("guest: fetching Debian's fio")
         debian.unpack(["fio"], DEBS, ROOT)
         write_fio()
+
+
+def release_folder(name: str) -> Path:
+    """Where RELEASE_PROGRAMS[name] is unpacked."""
+    return SUITES / RELEASE_PROGRAMS[name][0] / "root"
 
 
 def program(name: str) -> list[str]:

@@ -84,7 +84,7 @@ def _entry(name: str, attributes: int, cluster: int, size: int) -> bytes:
                        ext.ljust(3).encode(), attributes, cluster, size)
 
 
-def _fat16(program: bytes) -> bytes:
+def fat16(program: bytes) -> bytes:
     """A file system that holds /EFI/BOOT/BOOTX64.EFI and nothing else."""
     count = -(-len(program) // _CLUSTER)
     chain = [0xfff8, 0xffff, 0xffff, 0xffff]        # two of two directories
@@ -107,6 +107,6 @@ def make_efi_disk(path: Path, work: Path, area_bytes: int) -> None:
     words.frombytes(data)
     head = struct.pack("<QQ", sum(words) & (2 ** 64 - 1), area_bytes)
     with path.open("wb") as disk:
-        disk.write(_fat16(build_efi_program(work)))
+        disk.write(fat16(build_efi_program(work)))
         disk.seek((AREA_LBA - 1) * SECTOR)
         disk.write(head.ljust(SECTOR, b"\0") + data)

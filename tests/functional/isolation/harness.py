@@ -307,8 +307,10 @@ class GuestVm(QEMUMachine):
 
     def wait_result(self, seconds: float = 120) -> str:
         """What follows RESULT, after the VM has powered off."""
-        result = self.wait_serial(r"^RESULT (.*?)\r?\n", seconds).group(1)
-        self.wait(30)
+        result = self.wait_serial(r"^\r?RESULT (.*?)\r?\n",
+                                  seconds).group(1)
+        if not result.startswith("fail"):
+            self.wait(30)
         return result
 
     def qemu_log(self) -> str:
