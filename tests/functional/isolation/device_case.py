@@ -44,7 +44,8 @@ class DeviceCase(IsolationTest):
         """For -netdev; the device has the guest's side then."""
         props = isolation_args(vm, self.iothread, self.isolated, size)
         if self.isolated and len(cell.row.rings) > 1:
-            props += f",memory-isolation-ring={cell.ring}"
+            props += ",memory-isolation-packed=" + \
+                ("on" if cell.ring == "packed" else "off")
         return props
 
     def device_props(self, vm: GuestVm, cell: Cell,
