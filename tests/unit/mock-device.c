@@ -1,21 +1,20 @@
 /*
- * Mock device: the device side of a split virtqueue, for tests of drivers.
+ * Mock device: the device side of a virtqueue, for tests of drivers.
  *
  * Honest unless a test makes it write something else: it fetches in order,
  * uses in the order in which it is told, and asserts every rule of virtio
- * 1.2, 2.7 that a driver must keep.
+ * 1.2, 2.7 and 2.8 that a driver must keep.  Here is what both formats share;
+ * what a ring looks like is in mock-device-split.c and mock-device-packed.c.
  *
- * Indices and event words are atomic, the rest is not: an honest device may
- * rely on the order in which the driver shows things, and ThreadSanitizer
- * tells when it cannot.
+ * Indices, flags and event words are atomic, the rest is not: an honest
+ * device may rely on the order in which the driver shows things, and
+ * ThreadSanitizer tells when it cannot.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"
-#include "qemu/atomic.h"
-#include "qemu/bswap.h"
-#include "mock-device.h"
+#include "mock-device-internal.h"
 
 void mock_device_init(MockDevice *d, const ShadowRingConfig *config)
 {
@@ -23,207 +22,206 @@ void mock_device_init(MockDevice *d, const ShadowRingConfig *config)
     uint8_t *mem = config->mem;
 
     *d = (MockDevice) {
+        .ops = config->format == SHADOW_RING_PACKED ?
+               &mock_device_packed_ops : &mock_device_split_ops,
+        .format = config->format,
         .size = config->size,
         .event_idx = config->event_idx,
-        .desc = (struct vring_desc *)(mem + layout.desc),
-        .avail = (struct vring_avail *)(mem + layout.driver),
-        .used = (struct vring_used *)(mem + layout.device),
+        .desc = mem + layout.desc,
+        .driver = mem + layout.driver,
+        .device = mem + layout.device,
+        .desc_bytes = 16 * config->size,
+        .held = g_new0(uint16_t, MOCK_SIZE_MAX),
     };
+    d->ops->init(d);
 }
 
-static __virtio16 *used_event(const MockDevice *d)
+void mock_device_cleanup(MockDevice *d)
 {
-    return &d->avail->ring[d->size];
+    g_clear_pointer(&d->held, g_free);
 }
 
-static __virtio16 *avail_event(const MockDevice *d)
+uint32_t mock_device_place(const MockDevice *d, uint32_t place, int64_t num)
 {
-    return (__virtio16 *)&d->used->ring[d->size];
+    int64_t sum = (place + num) % d->cycle;
+
+    return sum < 0 ? sum + d->cycle : sum;
 }
 
-static uint16_t read_avail_idx(const MockDevice *d)
+bool mock_device_event_passed(const MockDevice *d, uint32_t event,
+                              uint32_t old, uint64_t num)
 {
-    return le16_to_cpu(qatomic_load_acquire(&d->avail->idx));
-}
-
-bool mock_device_has_avail(const MockDevice *d)
-{
-    uint16_t num = read_avail_idx(d) - d->next_avail;
-
-    /* Virtio 1.2, 2.7.13: no more than there are descriptors. */
-    g_assert_cmpuint(num, <=, d->size);
-    return num > 0;
-}
-
-static void fetch_buf(MockRequest *request, const struct vring_desc *desc,
-                      uint16_t flags)
-{
-    unsigned num = request->num_out + request->num_in;
-
-    g_assert_cmpuint(num, <, MOCK_BUFS_MAX);
-    request->bufs[num].addr = le64_to_cpu(desc->addr);
-    request->bufs[num].len = le32_to_cpu(desc->len);
-    if (flags & VRING_DESC_F_WRITE) {
-        request->num_in++;
-    } else {
-        /* 2.7.4.2: device-readable buffers come first. */
-        g_assert_cmpuint(request->num_in, ==, 0);
-        request->num_out++;
-    }
-}
-
-/* Walk @table from descriptor @i on. */
-static void fetch_chain(MockRequest *request, const struct vring_desc *table,
-                        unsigned num_descs, uint16_t i)
-{
-    for (unsigned n = 0; ; n++) {
-        const struct vring_desc *desc = &table[i];
-        uint16_t flags = le16_to_cpu(desc->flags);
-
-        g_assert_cmpuint(n, <, num_descs);
-        g_assert_cmphex(flags & ~(VRING_DESC_F_NEXT | VRING_DESC_F_WRITE),
-                        ==, 0);
-        fetch_buf(request, desc, flags);
-        if (!(flags & VRING_DESC_F_NEXT)) {
-            break;
-        }
-        i = le16_to_cpu(desc->next);
-        g_assert_cmpuint(i, <, num_descs);
-    }
-}
-
-/* Virtio 1.2, 2.7.5.3 */
-static void fetch_table(const MockDevice *d, MockRequest *request,
-                        const struct vring_desc *desc)
-{
-    uint32_t bytes = le32_to_cpu(desc->len);
-    uint64_t offset = le64_to_cpu(desc->addr) - d->tables_addr;
-    unsigned num = bytes / sizeof(*desc);
-
-    g_assert_cmpuint(bytes % sizeof(*desc), ==, 0);
-    g_assert_cmpuint(offset, <=, d->tables_bytes);
-    g_assert_cmpuint(bytes, <=, d->tables_bytes - offset);
-    fetch_chain(request, (const struct vring_desc *)(d->tables + offset),
-                num, 0);
-    g_assert_cmpuint(request->num_out + request->num_in, ==, num);
-}
-
-bool mock_device_fetch(MockDevice *d, MockRequest *request)
-{
-    uint16_t slot = d->next_avail & (d->size - 1);
-    const struct vring_desc *desc;
-    uint16_t head;
-
-    if (!mock_device_has_avail(d)) {
-        return false;
-    }
-    head = le16_to_cpu(d->avail->ring[slot]);
-    g_assert_cmpuint(head, <, d->size);
-    d->next_avail++;
-
-    request->id = head;
-    request->num_out = 0;
-    request->num_in = 0;
-
-    desc = &d->desc[head];
-    request->indirect = desc->flags ==
-                        cpu_to_le16(VRING_DESC_F_INDIRECT);
-    if (request->indirect) {
-        fetch_table(d, request, desc);
-    } else {
-        fetch_chain(request, d->desc, d->size, head);
-    }
-    return true;
-}
-
-void mock_device_write_used_elem(MockDevice *d, uint16_t idx, uint32_t id,
-                                 uint32_t len)
-{
-    vring_used_elem_t *elem = &d->used->ring[idx & (d->size - 1)];
-
-    elem->id = cpu_to_le32(id);
-    elem->len = cpu_to_le32(len);
-}
-
-void mock_device_write_used_idx(MockDevice *d, uint16_t idx)
-{
-    qatomic_store_release(&d->used->idx, cpu_to_le16(idx));
-}
-
-void mock_device_write_used_flags(MockDevice *d, uint16_t flags)
-{
-    qatomic_set(&d->used->flags, cpu_to_le16(flags));
-}
-
-void mock_device_write_avail_event(MockDevice *d, uint16_t event)
-{
-    qatomic_set(avail_event(d), cpu_to_le16(event));
-}
-
-void mock_device_use(MockDevice *d, uint16_t id, uint32_t len)
-{
-    mock_device_write_used_elem(d, d->next_used, id, len);
-    d->next_used++;
-}
-
-void mock_device_publish(MockDevice *d)
-{
-    d->sent_used = d->next_used;
-    mock_device_write_used_idx(d, d->sent_used);
-}
-
-bool mock_event_passed(uint16_t event, uint16_t old, uint32_t num)
-{
-    for (uint32_t i = 0; i < num; i++) {
-        if ((uint16_t)(old + i) == event) {
+    for (uint64_t i = 0; i < num; i++) {
+        if (mock_device_place(d, old, i) == event) {
             return true;
         }
     }
     return false;
 }
 
-bool mock_device_should_call(MockDevice *d)
+bool mock_device_has_avail(const MockDevice *d)
 {
-    uint16_t old = d->seen_call;
-    uint16_t num = d->sent_used - old;
+    return d->ops->has_avail(d);
+}
 
-    d->seen_call = d->sent_used;
-    /*
-     * Our store of used.idx before our load of used_event or avail.flags; the
-     * driver stores those, then loads used.idx.  Without both, a call can be
-     * lost.
-     */
-    smp_mb();
-    if (num == 0) {
+void mock_request_add(MockRequest *request, uint64_t addr, uint32_t len,
+                      bool writable)
+{
+    unsigned num = request->num_out + request->num_in;
+
+    g_assert_cmpuint(num, <, MOCK_BUFS_MAX);
+    request->bufs[num].addr = addr;
+    request->bufs[num].len = len;
+    if (writable) {
+        request->num_in++;
+    } else {
+        /* 2.7.4.2, 2.8.21.1: device-readable buffers come first. */
+        g_assert_cmpuint(request->num_in, ==, 0);
+        request->num_out++;
+    }
+}
+
+const void *mock_device_table(const MockDevice *d, uint64_t addr,
+                              uint32_t bytes)
+{
+    uint64_t offset = addr - d->tables_addr;
+
+    g_assert_cmpuint(bytes, >, 0);
+    g_assert_cmpuint(bytes % SHADOW_RING_DESC_BYTES, ==, 0);
+    g_assert_cmpuint(offset, <=, d->tables_bytes);
+    g_assert_cmpuint(bytes, <=, d->tables_bytes - offset);
+    return d->tables + offset;
+}
+
+bool mock_device_fetch(MockDevice *d, MockRequest *request)
+{
+    if (!mock_device_has_avail(d)) {
         return false;
     }
-    if (d->event_idx) {
-        return mock_event_passed(le16_to_cpu(qatomic_read(used_event(d))),
-                                 old, num);
+    request->num_descs = 0;
+    request->num_out = 0;
+    request->num_in = 0;
+    d->ops->fetch(d, request);
+
+    /* An id names one request, and no descriptor is in two. */
+    g_assert_cmpuint(request->id, <, d->size);
+    g_assert_cmpuint(d->held[request->id], ==, 0);
+    d->held[request->id] = request->num_descs;
+    d->num_held += request->num_descs;
+    g_assert_cmpuint(d->num_held, <=, d->size);
+    d->ops->fetched(d, request->num_descs, true);
+    return true;
+}
+
+/* Returns: its descriptors. */
+static uint16_t drop_held(MockDevice *d, uint16_t id)
+{
+    uint16_t num_descs = d->held[id];
+
+    g_assert_cmpuint(num_descs, >, 0);
+    d->held[id] = 0;
+    d->num_held -= num_descs;
+    return num_descs;
+}
+
+void mock_device_unfetch(MockDevice *d, uint16_t id)
+{
+    d->ops->fetched(d, drop_held(d, id), false);
+}
+
+void mock_device_use(MockDevice *d, uint16_t id, uint32_t len)
+{
+    d->ops->use(d, id, len, drop_held(d, id));
+}
+
+void mock_device_use_raw(MockDevice *d, uint32_t id, uint32_t len)
+{
+    d->ops->use(d, id, len, 1);
+    mock_device_publish(d);
+}
+
+void mock_device_publish(MockDevice *d)
+{
+    if (d->sent_used != d->next_used) {
+        d->num_uncalled += mock_device_place(d, d->next_used,
+                                             -(int64_t)d->sent_used);
+        d->ops->publish(d);
+        d->sent_used = d->next_used;
     }
-    return !(le16_to_cpu(qatomic_read(&d->avail->flags)) &
-             VRING_AVAIL_F_NO_INTERRUPT);
+}
+
+bool mock_device_should_call(MockDevice *d)
+{
+    bool call;
+
+    /*
+     * Our store of used.idx or flags before our load of the driver's event
+     * words; the driver stores those, then loads used.idx or flags.  Without
+     * both, a call can be lost.
+     */
+    smp_mb();
+    call = d->num_uncalled && d->ops->wants_call(d);
+    d->num_uncalled = 0;
+    return call;
 }
 
 void mock_device_arm_kicks(MockDevice *d)
 {
-    if (d->event_idx) {
-        mock_device_write_avail_event(d, d->next_avail);
-    } else {
-        mock_device_write_used_flags(d, 0);
-    }
+    d->ops->arm(d);
     /*
-     * Our store of avail_event or used.flags before our next load of
-     * avail.idx; the driver stores avail.idx, then loads those.
+     * Our store of the event words before our next look for requests; the
+     * driver shows those, then loads the event words.
      */
     smp_mb();
 }
 
 void mock_device_suppress_kicks(MockDevice *d)
 {
-    if (d->event_idx) {
-        mock_device_write_avail_event(d, d->next_avail - 1);
-    } else {
-        mock_device_write_used_flags(d, VRING_USED_F_NO_NOTIFY);
-    }
+    d->ops->suppress(d);
+}
+
+bool mock_device_wants_kick(const MockDevice *d, uint32_t end, uint64_t num)
+{
+    uint32_t old = mock_device_place(d, end, -(int64_t)num);
+
+    return num && d->ops->wants_kick(d, old, num);
+}
+
+void mock_device_ask_for_kick(MockDevice *d, int32_t ahead)
+{
+    g_assert_true(d->event_idx);
+    d->ops->write_event(d, mock_device_place(d, d->next_avail, ahead));
+}
+
+uint32_t mock_device_base_at(const MockDevice *d, int32_t ahead)
+{
+    return d->ops->base_at(d, mock_device_place(d, d->next_avail, ahead));
+}
+
+uint32_t mock_device_base(const MockDevice *d)
+{
+    return mock_device_base_at(d, 0);
+}
+
+void mock_device_resume(MockDevice *d, uint32_t base)
+{
+    d->ops->resume(d, base);
+    d->sent_used = d->next_used;
+    d->num_uncalled = 0;
+}
+
+void mock_device_run_ahead(MockDevice *d, unsigned num)
+{
+    d->ops->run_ahead(d, num);
+}
+
+void mock_device_write_kick_words(MockDevice *d, uint16_t flags,
+                                  uint16_t event)
+{
+    d->ops->write_kick_words(d, flags, event);
+}
+
+void mock_device_scribble(MockDevice *d)
+{
+    d->ops->scribble(d);
 }

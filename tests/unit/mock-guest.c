@@ -2,9 +2,10 @@
  * Mock guest: driver and memory behind guest-chain.h, for tests of the
  * isolated queue.
  *
- * The ring is two arrays of pointers with free-running indices: what a split
- * or packed ring looks like is of no interest here, order and ownership are.
- * Every step asserts that it may happen in the state that the request is in.
+ * Its ring is a real one, of either format.  The driver is the shadow ring,
+ * which knows nothing of queues; the device side, which guest-chain.h is, is a
+ * mock device.  Both have tests of their own.  Every step asserts that it may
+ * happen in the state that the request is in.
  *
  * Memory around the buffers, and in those that the guest wants to have
  * written, holds a mark.  It must never get to the backend, and must still be
@@ -17,11 +18,14 @@
 #include "qemu/atomic.h"
 #include "qemu/cutils.h"
 #include "qemu/main-loop.h"
+#include "qemu/memalign.h"
 #include "qemu/rcu.h"
 #include "qemu/units.h"
 #include "mock-guest.h"
 
 #define RAM_BASE (4 * GiB)
+#define TABLES_BASE (2 * GiB)
+#define TABLE_BYTES (VIRTQUEUE_MAX_SIZE * SHADOW_RING_DESC_BYTES)
 
 /* No two halves alike, so that a shifted copy is found too. */
 static const char mark[8] = "\xde\xc0GuArD!";
@@ -92,19 +96,51 @@ void mock_guest_check_secret(const void *mem, size_t len)
     g_assert_null(memmem(mem, len, mark, sizeof(mark)));
 }
 
-MockGuest *mock_guest_new(unsigned num, uint64_t slot_bytes, bool event_idx)
+static uint8_t *map_memory(uint64_t bytes)
+{
+    void *mem = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+                     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+    g_assert_true(mem != MAP_FAILED);
+    return mem;
+}
+
+static void ring_begin(MockGuest *g)
+{
+    memset(g->config.mem, 0, g->ring_bytes);
+    g->ring = shadow_ring_new(&g->config);
+    mock_device_init(&g->device, &g->config);
+    g->device.tables = g->tables;
+    g->device.tables_addr = TABLES_BASE;
+    g->device.tables_bytes = g->params.num_requests * TABLE_BYTES;
+}
+
+static void ring_end(MockGuest *g)
+{
+    mock_device_cleanup(&g->device);
+    shadow_ring_free(g->ring);
+}
+
+MockGuest *mock_guest_new(const MockGuestParams *params)
 {
     MockGuest *g = g_new0(MockGuest, 1);
+    unsigned num = params->num_requests;
 
-    g_assert_cmpuint(num, <=, MOCK_GUEST_RING);
-    g->event_idx = event_idx;
-    g->kick_any = true;
-    g->num_requests = num;
+    g_assert_cmpuint(num, <=, MOCK_GUEST_MAX);
+    g->params = *params;
+    g->ring_bytes = shadow_ring_layout(params->format,
+                                       params->ring_size).bytes;
+    g->config = (ShadowRingConfig) {
+        .format = params->format,
+        .size = params->ring_size,
+        .event_idx = params->event_idx,
+        .indirect = params->indirect,
+        .mem = qemu_memalign(64, g->ring_bytes),
+    };
     g->requests = g_new0(MockGuestRequest, num);
-    g->slot_bytes = slot_bytes;
-    g->ram = mmap(NULL, num * slot_bytes, PROT_READ | PROT_WRITE,
-                  MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-    g_assert_true(g->ram != MAP_FAILED);
+    g->ram = map_memory(num * params->slot_bytes);
+    g->tables = map_memory(num * TABLE_BYTES);
+    ring_begin(g);
     g->idle = g_ptr_array_sized_new(num);
     for (unsigned i = 0; i < num; i++) {
         g->requests[i].id = i;
@@ -117,7 +153,10 @@ MockGuest *mock_guest_new(unsigned num, uint64_t slot_bytes, bool event_idx)
 void mock_guest_free(MockGuest *g)
 {
     event_notifier_cleanup(&g->kick);
-    munmap(g->ram, g->num_requests * g->slot_bytes);
+    ring_end(g);
+    munmap(g->tables, g->params.num_requests * TABLE_BYTES);
+    munmap(g->ram, g->params.num_requests * g->params.slot_bytes);
+    qemu_vfree(g->config.mem);
     g_ptr_array_unref(g->idle);
     g_free(g->requests);
     g_free(g);
@@ -164,7 +203,7 @@ void mock_guest_add(MockGuest *g, MockGuestRequest *r, bool in, uint32_t len,
                     uint32_t align, uint32_t shift)
 {
     unsigned num = r->num_out + r->num_in;
-    uint64_t start = r->id * g->slot_bytes;
+    uint64_t start = r->id * g->params.slot_bytes;
     uint64_t pos = start;
 
     g_assert_true(len && (in || !r->num_in));
@@ -175,7 +214,7 @@ void mock_guest_add(MockGuest *g, MockGuestRequest *r, bool in, uint32_t len,
         pos = last->addr - RAM_BASE + last->len + MOCK_GUEST_GUARD;
     }
     pos = ROUND_UP(pos + MOCK_GUEST_GUARD, align) + shift;
-    g_assert_cmpuint(pos + len + MOCK_GUEST_GUARD, <=, start + g->slot_bytes);
+    g_assert_cmpuint(pos + len + MOCK_GUEST_GUARD, <=, start + g->params.slot_bytes);
     r->bufs[num] = (VirtQueueBuf) { .addr = RAM_BASE + pos, .len = len };
     if (in) {
         r->num_in++;
@@ -205,29 +244,35 @@ static void fill_memory(const MockGuest *g, const MockGuestRequest *r)
     }
 }
 
-/* Is a kick asked for by an owner that last looked at @old? */
-static bool kick_wanted(const MockGuest *g, unsigned old)
+static void add_to_ring(MockGuest *g, MockGuestRequest *r)
 {
-    return g->event_idx ? qatomic_read(&g->kick_event) == old
-                        : qatomic_read(&g->kick_any);
+    ShadowRingChain chain = {
+        .bufs = g->bufs,
+        .num_out = r->num_out,
+        .num_in = r->num_in,
+    };
+
+    for (unsigned i = 0; i < r->num_out + r->num_in; i++) {
+        g->bufs[i].addr = r->bufs[i].addr;
+        g->bufs[i].len = r->bufs[i].len;
+    }
+    if (g->params.indirect && r->serial % 2) {
+        chain.table = g->tables + r->id * TABLE_BYTES;
+        chain.table_addr = TABLES_BASE + r->id * TABLE_BYTES;
+    }
+    shadow_ring_add(g->ring, &chain, r);
 }
 
 void mock_guest_offer(MockGuest *g, MockGuestRequest *r)
 {
-    unsigned old = g->sent_avail;
-
     g_assert_cmpint(r->state, ==, MOCK_GUEST_IDLE);
     r->serial = g->next_serial++;
     r->state = MOCK_GUEST_OFFERED;
     fill_memory(g, r);
-    g->avail[old % MOCK_GUEST_RING] = r;
-    qatomic_store_release(&g->sent_avail, old + 1);
-    /*
-     * Our store of sent_avail before our load of the event; the owner stores
-     * that, then loads sent_avail.
-     */
-    smp_mb();
-    if (kick_wanted(g, old)) {
+    add_to_ring(g, r);
+    qatomic_set(&g->num_offers, g->num_offers + 1);
+    shadow_ring_publish(g->ring);
+    if (shadow_ring_should_kick(g->ring)) {
         g->num_kicks++;
         event_notifier_set(&g->kick);
     }
@@ -235,15 +280,14 @@ void mock_guest_offer(MockGuest *g, MockGuestRequest *r)
 
 MockGuestRequest *mock_guest_take(MockGuest *g, uint32_t *len)
 {
-    unsigned slot = g->next_take % MOCK_GUEST_RING;
     MockGuestRequest *r;
+    void *token;
 
-    if (g->next_take == qatomic_load_acquire(&g->sent_used)) {
+    if (shadow_ring_take(g->ring, &token, len) != SHADOW_RING_OK) {
+        g_assert_null(shadow_ring_fault(g->ring));
         return NULL;
     }
-    r = g->used[slot].request;
-    *len = g->used[slot].len;
-    g->next_take++;
+    r = token;
     g_assert_cmpint(r->state, ==, MOCK_GUEST_PUSHED);
     r->state = MOCK_GUEST_IDLE;
     g_ptr_array_add(g->idle, r);
@@ -254,22 +298,21 @@ void mock_guest_reset(MockGuest *g)
 {
     g_assert_null(g->owner);
     g_ptr_array_set_size(g->idle, 0);
-    for (unsigned i = 0; i < g->num_requests; i++) {
+    for (unsigned i = 0; i < g->params.num_requests; i++) {
         g->requests[i].state = MOCK_GUEST_IDLE;
         g_ptr_array_add(g->idle, &g->requests[i]);
     }
-    g->next_take = 0;
+    ring_end(g);
+    ring_begin(g);
+    g->num_offers = 0;
     g->next_pop = 0;
     g->next_push = 0;
-    g->sent_avail = 0;
     g->sent_used = 0;
-    g->kick_event = 0;
-    g->kick_any = true;
 }
 
 unsigned mock_guest_num_offered(const MockGuest *g)
 {
-    return g->sent_avail - g->next_pop;
+    return qatomic_read(&g->num_offers) - g->next_pop;
 }
 
 static void check_in(const MockGuestRequest *r, uint64_t pos,
@@ -323,9 +366,33 @@ static void count(unsigned *counter)
     qatomic_set(counter, *counter + 1);
 }
 
-static bool is_empty(const MockGuest *g)
+/* Buffers are not shared. */
+static MockGuestRequest *request_at(MockGuest *g, uint64_t addr)
 {
-    return qatomic_load_acquire(&g->sent_avail) == g->next_pop;
+    uint64_t i = (addr - RAM_BASE) / g->params.slot_bytes;
+
+    g_assert_cmpuint(i, <, g->params.num_requests);
+    return &g->requests[i];
+}
+
+/* What is in the ring is what the driver put there. */
+static void fill_chain(const MockRequest *fetched, const MockGuestRequest *r,
+                       VirtQueueChain *chain)
+{
+    chain->head = fetched->id;
+    chain->ndescs = fetched->num_descs;
+    chain->num_out = fetched->num_out;
+    chain->num_in = fetched->num_in;
+    chain->bytes_out = r->bytes_out;
+    chain->bytes_in = r->bytes_in;
+    g_assert_cmpuint(fetched->num_out, ==, r->num_out);
+    g_assert_cmpuint(fetched->num_in, ==, r->num_in);
+    g_assert_cmpuint(chain->capacity, >=, VIRTQUEUE_MAX_SIZE);
+    for (unsigned i = 0; i < r->num_out + r->num_in; i++) {
+        g_assert_cmphex(fetched->bufs[i].addr, ==, r->bufs[i].addr);
+        g_assert_cmpuint(fetched->bufs[i].len, ==, r->bufs[i].len);
+        chain->bufs[i] = r->bufs[i];
+    }
 }
 
 VirtQueueChainResult guest_chain_pop(GuestQueue *queue, VirtQueueChain *chain,
@@ -335,11 +402,12 @@ VirtQueueChainResult guest_chain_pop(GuestQueue *queue, VirtQueueChain *chain,
     MockGuestRequest *r;
 
     count(&g->num_looks);
-    if (is_empty(g)) {
+    if (!mock_device_fetch(&g->device, &g->fetched)) {
         return VIRTQUEUE_CHAIN_EMPTY;
     }
-    r = g->avail[g->next_pop % MOCK_GUEST_RING];
+    r = request_at(g, g->fetched.bufs[0].addr);
     if (r->bad_chain) {
+        mock_device_unfetch(&g->device, g->fetched.id);
         *fault = "the chain is a loop";
         return VIRTQUEUE_CHAIN_BAD;
     }
@@ -347,24 +415,15 @@ VirtQueueChainResult guest_chain_pop(GuestQueue *queue, VirtQueueChain *chain,
     r->state = MOCK_GUEST_POPPED;
     g->next_pop++;
     count(&g->num_pops);
-    chain->head = r->id;
-    chain->ndescs = 1 + r->id % 3;
-    chain->num_out = r->num_out;
-    chain->num_in = r->num_in;
-    chain->bytes_out = r->bytes_out;
-    chain->bytes_in = r->bytes_in;
-    g_assert_cmpuint(chain->capacity, >=, VIRTQUEUE_MAX_SIZE);
-    memcpy(chain->bufs, r->bufs,
-           (r->num_out + r->num_in) * sizeof(*chain->bufs));
+    fill_chain(&g->fetched, r, chain);
     return VIRTQUEUE_CHAIN_OK;
 }
 
 static MockGuestRequest *request_of(MockGuest *g, const VirtQueueChain *chain)
 {
-    MockGuestRequest *r = &g->requests[chain->head];
+    MockGuestRequest *r = request_at(g, chain->bufs[0].addr);
 
-    g_assert_cmpuint(chain->head, <, g->num_requests);
-    g_assert_cmpuint(chain->ndescs, ==, 1 + r->id % 3);
+    g_assert_cmpuint(chain->ndescs, ==, g->device.held[chain->head]);
     g_assert_cmpint(r->state, ==, MOCK_GUEST_POPPED);
     return r;
 }
@@ -375,16 +434,18 @@ void guest_chain_unpop(GuestQueue *queue, const VirtQueueChain *chain)
     MockGuestRequest *r = request_of(g, chain);
 
     g->next_pop--;
-    /* Only the newest. */
-    g_assert_true(g->avail[g->next_pop % MOCK_GUEST_RING] == r);
     r->state = MOCK_GUEST_OFFERED;
+    /* Only the newest: it is the one that can be popped next. */
+    mock_device_unfetch(&g->device, chain->head);
+    g_assert_true(mock_device_fetch(&g->device, &g->fetched));
+    g_assert_cmpuint(g->fetched.id, ==, chain->head);
+    mock_device_unfetch(&g->device, chain->head);
 }
 
-/* Buffers are not shared: which request is it, and which buffer of it? */
+/* Which request is it, and which buffer of it? */
 static bool buf_is_bad(MockGuest *g, const VirtQueueBuf *buf, bool in)
 {
-    MockGuestRequest *r =
-        &g->requests[(buf->addr - RAM_BASE) / g->slot_bytes];
+    MockGuestRequest *r = request_at(g, buf->addr);
     unsigned i = in ? r->num_out : 0;
     unsigned end = in ? r->num_out + r->num_in : r->num_out;
 
@@ -427,16 +488,14 @@ void guest_chain_push(GuestQueue *queue, const VirtQueueChain *chain,
 {
     MockGuest *g = guest_of(queue);
     MockGuestRequest *r = request_of(g, chain);
-    unsigned slot = g->next_push % MOCK_GUEST_RING;
 
     assert_rcu();
     g_assert_false(g->unusable);
     g_assert_cmpuint(g->next_push - g->sent_used, ==, idx);
     g_assert_cmpuint(len, <=, chain->bytes_in);
     r->state = MOCK_GUEST_PUSHED;
-    g->used[slot].request = r;
-    g->used[slot].len = len;
     g->next_push++;
+    mock_device_use(&g->device, chain->head, len);
 }
 
 void guest_chain_flush(GuestQueue *queue, unsigned num)
@@ -448,7 +507,8 @@ void guest_chain_flush(GuestQueue *queue, unsigned num)
     g_assert_cmpint(queue->bql, ==, g->bql);
     g_assert_cmpuint(num, >, 0);
     g_assert_cmpuint(g->next_push - g->sent_used, ==, num);
-    qatomic_store_release(&g->sent_used, g->next_push);
+    g->sent_used = g->next_push;
+    mock_device_publish(&g->device);
     count(&g->num_calls);
 }
 
@@ -464,13 +524,17 @@ int guest_chain_kick_fd(const GuestQueue *queue)
 
 bool guest_chain_pending(GuestQueue *queue)
 {
-    return !is_empty(guest_of(queue));
+    return mock_device_has_avail(&guest_of(queue)->device);
 }
 
-/* With event_idx there is no such thing, as in QEMU. */
+/* On a split ring with event_idx there is no such thing, as in QEMU. */
 void guest_chain_suppress_kicks(GuestQueue *queue)
 {
-    qatomic_set(&guest_of(queue)->kick_any, false);
+    MockGuest *g = guest_of(queue);
+
+    if (g->params.format == SHADOW_RING_PACKED || !g->params.event_idx) {
+        mock_device_suppress_kicks(&g->device);
+    }
 }
 
 bool guest_chain_arm_kicks(GuestQueue *queue)
@@ -478,9 +542,6 @@ bool guest_chain_arm_kicks(GuestQueue *queue)
     MockGuest *g = guest_of(queue);
 
     count(&g->num_looks);
-    qatomic_set(&g->kick_any, true);
-    qatomic_set(&g->kick_event, g->next_pop);
-    /* See mock_guest_offer(). */
-    smp_mb();
-    return !is_empty(g);
+    mock_device_arm_kicks(&g->device);
+    return mock_device_has_avail(&g->device);
 }

@@ -10,9 +10,10 @@
 
 #include "qemu/event_notifier.h"
 #include "hw/virtio/guest-chain.h"
+#include "mock-device.h"
 
-/** Slots of the guest's ring: more than the shadow ring ever has. */
-#define MOCK_GUEST_RING 4096
+/** The most requests that a guest can have. */
+#define MOCK_GUEST_MAX 4096
 
 /** Every buffer has so many marked bytes before and behind it. */
 #define MOCK_GUEST_GUARD 64
@@ -35,7 +36,7 @@ typedef enum MockGuestState {
 
 /**
  * MockGuestRequest - one request, with a part of guest memory of its own
- * @id: fixed; the head index that the queue sees
+ * @id: fixed; which part of memory is its own
  * @serial: which request it is this time; its contents follow from that
  * @state: written by the owner of the queue while it is neither IDLE nor
  *     PUSHED
@@ -60,6 +61,24 @@ typedef struct MockGuestRequest {
 } MockGuestRequest;
 
 /**
+ * MockGuestParams - what is fixed for the life of a guest
+ * @num_requests: that it can have out
+ * @slot_bytes: memory of each request, which may stay untouched
+ * @format: of its ring
+ * @ring_size: of its ring
+ * @event_idx: on its ring
+ * @indirect: feature of its ring; then every other request has a table
+ */
+typedef struct MockGuestParams {
+    unsigned num_requests;
+    uint64_t slot_bytes;
+    ShadowRingFormat format;
+    uint16_t ring_size;
+    bool event_idx;
+    bool indirect;
+} MockGuestParams;
+
+/**
  * MockGuest - a guest with one virtqueue
  *
  * It stands for VirtQueue in GuestQueue.  Driver and owner of the queue may
@@ -69,46 +88,42 @@ typedef struct MockGuestRequest {
  */
 typedef struct MockGuest {
     /* Fixed. */
-    bool event_idx;
+    MockGuestParams params;
+    ShadowRingConfig config;
+    size_t ring_bytes;
     uint8_t *ram;
-    uint64_t slot_bytes;
-    unsigned num_requests;
+    uint8_t *tables;
     MockGuestRequest *requests;
     EventNotifier kick;
 
     /* The driver. */
+    ShadowRing *ring;
+    ShadowRingBuf bufs[VIRTQUEUE_MAX_SIZE];
     uint64_t next_serial;
     GPtrArray *idle;
-    unsigned next_take;
     uint64_t num_kicks;
 
     /* The test, while nobody owns the queue. */
     bool unusable;              /* no bus mastering                         */
 
-    /* Atomic: the driver writes the first, the owner the others. */
-    unsigned sent_avail;
-    unsigned sent_used;
-    unsigned kick_event;        /* event_idx: kick when this one is offered */
-    bool kick_any;              /* no event_idx: kick at all                */
-    MockGuestRequest *avail[MOCK_GUEST_RING];
-    struct {
-        MockGuestRequest *request;
-        uint32_t len;
-    } used[MOCK_GUEST_RING];
+    /* The driver writes, anybody reads while the owner is at rest. */
+    unsigned num_offers;
 
     /* The owner. */
     const void *owner;          /* see mock_guest_own()                     */
     bool bql;
+    MockDevice device;
+    MockRequest fetched;
     unsigned next_pop;
     unsigned next_push;
+    unsigned sent_used;
     /* The owner writes, anybody reads with qatomic_read(). */
     unsigned num_pops;          /* successful ones                          */
     unsigned num_looks;         /* calls of pop and arm                     */
     unsigned num_calls;
 } MockGuest;
 
-/** @num requests, each with @slot_bytes of memory that may stay untouched. */
-MockGuest *mock_guest_new(unsigned num, uint64_t slot_bytes, bool event_idx);
+MockGuest *mock_guest_new(const MockGuestParams *params);
 void mock_guest_free(MockGuest *g);
 
 /** From now on the calling thread, and no other, may touch the queue. */

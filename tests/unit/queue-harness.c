@@ -126,14 +126,14 @@ void queue_settle(QueueHarness *h)
 
 static void link_new(QueueHarness *h)
 {
-    ShadowRingLayout layout = shadow_ring_layout(SHADOW_RING_SPLIT,
+    ShadowRingLayout layout = shadow_ring_layout(h->params.format,
                                                  h->params.ring_size);
     uint64_t start = PAGE + ROUND_UP(layout.bytes, PAGE);
     IsolatedLink *link = g_new0(IsolatedLink, 1);
 
     link->region = bounce_region_new(start + h->params.share, &error_abort);
     h->config = (ShadowRingConfig) {
-        .format = SHADOW_RING_SPLIT,
+        .format = h->params.format,
         .size = h->params.ring_size,
         .event_idx = h->params.event_idx,
         .indirect = h->params.indirect,
@@ -183,7 +183,7 @@ void queue_attach(QueueHarness *h)
 {
     if (h->stopped) {
         /* SET_VRING_BASE */
-        h->device.next_avail = shadow_ring_base(h->link->ring);
+        mock_device_resume(&h->device, shadow_ring_base(h->link->ring));
         h->stopped = false;
     }
     event_notifier_test_and_clear(&h->link->kick);
@@ -219,9 +219,10 @@ void queue_stop_begin(QueueHarness *h)
 }
 
 /* What the backend fetched from @base on, it has forgotten. */
-static void model_stopped(QueueHarness *h, uint16_t base)
+static void model_stopped(QueueHarness *h, uint32_t base)
 {
-    while (h->device.next_avail != base) {
+    /* A packed ring's answer has a second half. */
+    while ((uint16_t)mock_device_base(&h->device) != (uint16_t)base) {
         BackendRequest *r = g_ptr_array_steal_index(h->held,
                                                     h->held->len - 1);
 
@@ -229,13 +230,13 @@ static void model_stopped(QueueHarness *h, uint16_t base)
             h->num_fetched--;
             r->guest->fetched = false;
         }
+        mock_device_unfetch(&h->device, r->ring.id);
         g_ptr_array_add(h->spare, r);
-        h->device.next_avail--;
     }
     h->num_ahead = 0;
 }
 
-void queue_stop_end(QueueHarness *h, uint16_t base)
+void queue_stop_end(QueueHarness *h, uint32_t base)
 {
     IsolatedQueueState state = isolated_queue_state(h->q);
     unsigned kept = isolated_queue_in_flight(h->q);
@@ -258,14 +259,16 @@ void queue_stop_end(QueueHarness *h, uint16_t base)
 
 void queue_stop(QueueHarness *h, bool alive)
 {
+    uint32_t base = mock_device_base(&h->device);
+
     queue_stop_begin(h);
     if (alive) {
         mock_device_publish(&h->device);
     }
     isolated_queue_drain(h->q);
-    isolated_queue_stopped(h->q, alive ? h->device.next_avail : 0x1234, alive);
+    isolated_queue_stopped(h->q, alive ? base : 0x1234, alive);
     if (alive) {
-        queue_stop_end(h, h->device.next_avail);
+        queue_stop_end(h, base);
     } else {
         mock_guest_disown(h->guest);
         queue_collect(h);
@@ -279,6 +282,7 @@ void queue_reconnect(QueueHarness *h)
     queue_collect(h);
     isolated_queue_disconnect(h->q);
     link_free(old);
+    mock_device_cleanup(&h->device);
     link_new(h);
     isolated_queue_connect(h->q, h->link);
     for (unsigned i = 0; i < h->num_fetched; i++) {
@@ -294,6 +298,22 @@ void queue_reconnect(QueueHarness *h)
     drop_held(h);
 }
 
+/* Requests that the backend can see and has not fetched. */
+static unsigned num_unfetched(QueueHarness *h)
+{
+    g_autofree MockRequest *request = g_new(MockRequest, 1);
+    g_autofree uint16_t *ids = g_new(uint16_t, h->params.ring_size);
+    unsigned num = 0;
+
+    while (mock_device_fetch(&h->device, request)) {
+        ids[num++] = request->id;
+    }
+    for (unsigned i = num; i > 0; i--) {
+        mock_device_unfetch(&h->device, ids[i - 1]);
+    }
+    return num;
+}
+
 void queue_reset(QueueHarness *h)
 {
     isolated_queue_reset(h->q);
@@ -301,8 +321,7 @@ void queue_reset(QueueHarness *h)
     g_ptr_array_set_size(h->out, 0);
     h->num_fetched = 0;
     h->used_num = 0;
-    h->num_ahead = h->stopped ? 0 : shadow_ring_base(h->link->ring) -
-                                    h->device.next_avail;
+    h->num_ahead = h->stopped ? 0 : num_unfetched(h);
     for (unsigned i = 0; i < h->held->len; i++) {
         BackendRequest *r = g_ptr_array_index(h->held, i);
 
@@ -342,13 +361,19 @@ QueueHarness *queue_harness_new(const QueueParams *params)
     h->params.slot_bytes = params->slot_bytes ?: 1 * MiB;
     bql_lock_impl(__FILE__, __LINE__);
     set_up_owner(h);
-    h->guest = mock_guest_new(h->params.num_requests, h->params.slot_bytes,
-                              params->event_idx);
+    h->guest = mock_guest_new(&(MockGuestParams) {
+        .num_requests = h->params.num_requests,
+        .slot_bytes = h->params.slot_bytes,
+        .format = params->guest_format,
+        .ring_size = params->guest_ring_size ?: MOCK_GUEST_MAX,
+        .event_idx = params->guest_event_idx,
+        .indirect = params->guest_indirect,
+    });
     h->faulted = qemu_bh_new(on_faulted, h);
     h->out = g_ptr_array_sized_new(h->params.num_requests);
     h->held = g_ptr_array_sized_new(h->params.ring_size);
     h->spare = g_ptr_array_new_with_free_func(g_free);
-    h->used = g_new0(QueueCompletion, MOCK_GUEST_RING);
+    h->used = g_new0(QueueCompletion, MOCK_GUEST_MAX);
     h->q = isolated_queue_new(&(IsolatedQueueConfig) {
         .vq = (VirtQueue *)h->guest,
         .scrub = !params->no_scrub,
@@ -370,6 +395,7 @@ void queue_harness_free(QueueHarness *h)
     isolated_queue_disconnect(h->q);
     isolated_queue_free(h->q);
     link_free(h->link);
+    mock_device_cleanup(&h->device);
     if (h->iothread) {
         iothread_join(h->iothread);
     }
@@ -383,18 +409,52 @@ void queue_harness_free(QueueHarness *h)
     g_free(h);
 }
 
+static void run_case(const QueueParams *p, QueueScenario *scenario)
+{
+    QueueHarness *h;
+
+    g_test_message("owner %d, packed %d event_idx %d indirect %d, "
+                   "guest packed %d event_idx %d indirect %d", p->owner,
+                   p->format, p->event_idx, p->indirect, p->guest_format,
+                   p->guest_event_idx, p->guest_indirect);
+    h = queue_harness_new(p);
+    scenario(h);
+    queue_harness_free(h);
+}
+
 void queue_run_matrix(const QueueParams *params, QueueScenario *scenario)
 {
     QueueParams p = *params;
 
     for (p.owner = 0; p.owner < QUEUE_OWNER__MAX; p.owner++) {
-        for (unsigned event_idx = 0; event_idx < 2; event_idx++) {
-            QueueHarness *h;
-
-            p.event_idx = event_idx;
-            h = queue_harness_new(&p);
-            scenario(h);
-            queue_harness_free(h);
+        for (unsigned i = 0; i < 4; i++) {
+            p.event_idx = i & 1;
+            p.format = i & 2 ? SHADOW_RING_PACKED : SHADOW_RING_SPLIT;
+            p.guest_event_idx = p.event_idx;
+            p.guest_format = i == 1 || i == 2 ? SHADOW_RING_PACKED
+                                              : SHADOW_RING_SPLIT;
+            run_case(&p, scenario);
         }
+    }
+}
+
+void queue_run_ring_pairs(const QueueParams *params, QueueScenario *scenario)
+{
+    QueueParams p = *params;
+
+    for (unsigned i = 0; i < 64; i++) {
+        p.event_idx = i & 1;
+        p.indirect = i & 2;
+        p.format = i & 4 ? SHADOW_RING_PACKED : SHADOW_RING_SPLIT;
+        p.guest_event_idx = i & 8;
+        p.guest_indirect = i & 16;
+        p.guest_format = i & 32 ? SHADOW_RING_PACKED : SHADOW_RING_SPLIT;
+        p.owner = i % 3 ? QUEUE_OWNER_IOTHREAD : QUEUE_OWNER_MAIN_LOOP;
+        p.guest_ring_size = params->guest_ring_size;
+        if (p.guest_ring_size && p.guest_format == SHADOW_RING_PACKED) {
+            /* Any size is right there. */
+            p.guest_ring_size -= 5;
+        }
+        run_case(&p, scenario);
     }
 }

@@ -24,8 +24,13 @@ typedef enum QueueOwner {
 /**
  * QueueParams - one case
  * @owner: which thread
- * @event_idx: on both rings
+ * @format: of the shadow ring
+ * @event_idx: feature of the shadow ring
  * @indirect: feature of the shadow ring
+ * @guest_format: of the guest's ring
+ * @guest_event_idx: feature of the guest's ring
+ * @guest_indirect: feature of the guest's ring
+ * @guest_ring_size: 0: so large that it is never full
  * @no_scrub: property memory-isolation-scrub=off
  * @all_writable: see IsolatedQueueConfig
  * @ring_size: of the shadow ring; 0: 64
@@ -35,8 +40,13 @@ typedef enum QueueOwner {
  */
 typedef struct QueueParams {
     QueueOwner owner;
+    ShadowRingFormat format;
     bool event_idx;
     bool indirect;
+    ShadowRingFormat guest_format;
+    bool guest_event_idx;
+    bool guest_indirect;
+    uint16_t guest_ring_size;
     bool no_scrub;
     bool all_writable;
     uint16_t ring_size;
@@ -101,7 +111,7 @@ typedef struct QueueHarness {
     unsigned num_ahead;         /* orphans that the backend fetches first   */
     bool armed;                 /* it sleeps until it is kicked             */
     bool stopped;               /* SET_VRING_BASE comes before the next     */
-    QueueCompletion *used;      /* MOCK_GUEST_RING of them                 */
+    QueueCompletion *used;      /* MOCK_GUEST_MAX of them                  */
     unsigned used_first;
     unsigned used_num;
     uint64_t num_returned;
@@ -109,8 +119,14 @@ typedef struct QueueHarness {
 
 typedef void QueueScenario(QueueHarness *h);
 
-/** Run @scenario for each owner, with and without event_idx. */
+/**
+ * Run @scenario for each owner and format of the shadow ring, with and without
+ * event_idx.  The guest's ring differs from it in one of the two.
+ */
 void queue_run_matrix(const QueueParams *params, QueueScenario *scenario);
+
+/** Every ring of the guest with every shadow ring, in two threads. */
+void queue_run_ring_pairs(const QueueParams *params, QueueScenario *scenario);
 
 /** A connected, attached queue. */
 QueueHarness *queue_harness_new(const QueueParams *params);
@@ -131,7 +147,7 @@ void queue_stop(QueueHarness *h, bool alive);
 /** Detach and unpark; the test calls isolated_queue_stopped(). */
 void queue_stop_begin(QueueHarness *h);
 /** ... and tells the model that the backend answered @base. */
-void queue_stop_end(QueueHarness *h, uint16_t base);
+void queue_stop_end(QueueHarness *h, uint32_t base);
 /** New region and ring; not attached. */
 void queue_reconnect(QueueHarness *h);
 /** Of the guest; not attached. */
@@ -154,6 +170,8 @@ unsigned backend_fetch_all(QueueHarness *h);
 void backend_use(QueueHarness *h, unsigned i, uint64_t written, uint32_t len);
 /** All writable bytes. */
 void backend_complete(QueueHarness *h, unsigned i);
+/** Answer to GET_VRING_BASE: the last @num requests of @held were not fetched. */
+uint32_t backend_base_before(const QueueHarness *h, unsigned num);
 /** Show what was used, and call if that was asked for. */
 void backend_publish(QueueHarness *h);
 void backend_complete_all(QueueHarness *h);

@@ -89,7 +89,7 @@ static void model_collect(QueueHarness *h, const MockGuestRequest *r,
     g_assert_cmpuint(c->serial, ==, r->serial);
     g_assert_cmpuint(len, ==, MIN(c->raw_len, r->bytes_in));
     mock_guest_check(h->guest, r, c->written, copied);
-    h->used_first = (h->used_first + 1) % MOCK_GUEST_RING;
+    h->used_first = (h->used_first + 1) % MOCK_GUEST_MAX;
     h->used_num--;
     h->num_returned++;
 }
@@ -230,9 +230,9 @@ void backend_use(QueueHarness *h, unsigned i, uint64_t written, uint32_t len)
     }
     mock_device_use(&h->device, r->ring.id, len);
     if (r->guest) {
-        unsigned slot = (h->used_first + h->used_num) % MOCK_GUEST_RING;
+        unsigned slot = (h->used_first + h->used_num) % MOCK_GUEST_MAX;
 
-        g_assert_cmpuint(h->used_num, <, MOCK_GUEST_RING);
+        g_assert_cmpuint(h->used_num, <, MOCK_GUEST_MAX);
         h->used[slot] = (QueueCompletion) {
             .guest = r->guest,
             .serial = r->serial,
@@ -242,6 +242,20 @@ void backend_use(QueueHarness *h, unsigned i, uint64_t written, uint32_t len)
         h->used_num++;
     }
     g_ptr_array_add(h->spare, r);
+}
+
+uint32_t backend_base_before(const QueueHarness *h, unsigned num)
+{
+    int places = 0;
+
+    while (num--) {
+        const BackendRequest *r = g_ptr_array_index(h->held,
+                                                    h->held->len - 1 - num);
+
+        places += h->params.format == SHADOW_RING_PACKED ? r->ring.num_descs
+                                                         : 1;
+    }
+    return mock_device_base_at(&h->device, -places);
 }
 
 void backend_complete(QueueHarness *h, unsigned i)

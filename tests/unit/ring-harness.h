@@ -60,7 +60,9 @@ typedef struct RingHarness {
     size_t mem_bytes;
     size_t device_offset;     /* the device's area in config.mem */
     size_t tables_offset;
-    uint16_t *truth;          /* blind: what shared memory should hold */
+    /* Blind, for each 16-bit word of shared memory. */
+    uint16_t *truth;          /* what it should hold */
+    uint8_t *wrote;           /* the device stored it last */
 
     RingRequest *requests;
     GPtrArray *idle;
@@ -68,19 +70,34 @@ typedef struct RingHarness {
     GPtrArray *held;
     GPtrArray *used;
     unsigned num_unpublished; /* at the end of @added */
-    unsigned num_hidden;      /* used, but used.idx does not say so */
+    unsigned num_hidden;      /* used, but that was not shown */
     uint32_t next_serial;
     unsigned num_descs;       /* of all requests that are out */
+    uint32_t published_end;   /* place after what is published */
+    uint64_t num_unasked;     /* places published since the kick check */
     MockRequest fetched;
 } RingHarness;
 
 typedef void RingScenario(RingHarness *h);
 
-/** Run @scenario on every case of the matrix, each on a new ring. */
-void harness_run_matrix(RingScenario *scenario);
+/** Run @scenario on every case that @format has, each on a new ring. */
+void harness_run_matrix(ShadowRingFormat format, RingScenario *scenario);
 
-/** One test path for a scenario: /shadow-ring/@claim. */
+/** One test path for each format: /shadow-ring/{split,packed}/@claim. */
 void harness_add_test(const char *claim, RingScenario *scenario);
+
+/** ... and one for a format by itself. */
+void harness_add_test_of(ShadowRingFormat format, const char *claim,
+                         RingScenario *scenario);
+
+/** "split" or "packed" */
+const char *harness_format_name(ShadowRingFormat format);
+
+/**
+ * Step of a loop over the places or lengths of a ring: each of a small one,
+ * some of a large one.
+ */
+unsigned harness_place_step(const RingHarness *h);
 
 /** One case by itself. */
 RingHarness *harness_new(const RingParams *params);
@@ -88,6 +105,10 @@ void harness_free(RingHarness *h);
 
 /** Is there room for a chain of @num buffers, as harness_add() writes it? */
 bool harness_has_room(const RingHarness *h, unsigned num);
+
+/** The next request has no table, or one if it fits and may have one. */
+void harness_without_table(RingHarness *h);
+void harness_with_table(RingHarness *h);
 
 /** The driver's steps.  Each checks its result against the model. */
 RingRequest *harness_add(RingHarness *h, unsigned num_out, unsigned num_in);
@@ -99,9 +120,12 @@ bool harness_arm_calls(RingHarness *h);
 RingRequest *harness_take(RingHarness *h);
 RingRequest *harness_take_back(RingHarness *h);
 ShadowRingResult harness_take_any(RingHarness *h, RingRequest **request);
+bool harness_should_kick_any(RingHarness *h);
 
 /** The device's steps. */
 bool harness_fetch(RingHarness *h);
+/** The newest that was fetched. */
+void harness_unfetch(RingHarness *h);
 void harness_use(RingHarness *h, unsigned held, uint32_t len);
 void harness_publish_used(RingHarness *h);
 
@@ -110,5 +134,17 @@ void harness_add_and_publish(RingHarness *h, unsigned num);
 unsigned harness_fetch_all(RingHarness *h);
 unsigned harness_use_all(RingHarness *h);
 unsigned harness_take_all(RingHarness *h);
+
+/** @num requests of one buffer go round, one after the other. */
+void harness_round_trip(RingHarness *h, unsigned num);
+
+/** ... so many that an empty ring goes on at @place of two laps. */
+void harness_go_to(RingHarness *h, unsigned place);
+
+/**
+ * The device stops and starts again: everything used is taken, everything not
+ * fetched is taken back, and it goes on from the base that the ring names.
+ */
+void harness_stop_and_resume(RingHarness *h);
 
 #endif /* TESTS_UNIT_RING_HARNESS_H */

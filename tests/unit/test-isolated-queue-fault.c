@@ -70,7 +70,7 @@ static void use_last(QueueHarness *h)
 
 static void use_bad(QueueHarness *h, uint32_t id)
 {
-    mock_device_write_used_elem(&h->device, h->device.next_used++, id, 0);
+    mock_device_use_raw(&h->device, id, 0);
     backend_publish(h);
 }
 
@@ -93,10 +93,17 @@ static void use_id_twice(QueueHarness *h)
     use_bad(h, id);
 }
 
-static void use_index_jump(QueueHarness *h)
+/* Nothing more was used, but the ring says so. */
+static void use_ahead(QueueHarness *h)
 {
-    h->device.next_used += 100;
+    backend_fetch_all(h);
+    while (h->held->len) {
+        backend_complete(h, 0);
+    }
     backend_publish(h);
+    queue_settle(h);
+    mock_device_run_ahead(&h->device, 100);
+    event_notifier_set(&h->link->call);
 }
 
 static const Fault faults[] = {
@@ -108,7 +115,7 @@ static const Fault faults[] = {
     { NULL, use_id_out_of_range, ISOLATED_QUEUE_FAULT_BACKEND, "id" },
     { NULL, use_id_huge, ISOLATED_QUEUE_FAULT_BACKEND, "id" },
     { NULL, use_id_twice, ISOLATED_QUEUE_FAULT_BACKEND, "" },
-    { NULL, use_index_jump, ISOLATED_QUEUE_FAULT_BACKEND, "used index" },
+    { NULL, use_ahead, ISOLATED_QUEUE_FAULT_BACKEND, "device " },
 };
 
 static void break_it(QueueHarness *h, const Fault *f)

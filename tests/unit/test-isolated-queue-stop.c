@@ -101,8 +101,8 @@ static void stop_parked(QueueHarness *h)
     /* In vain, but it is completed before the backend answers. */
     backend_complete(h, 0);
     mock_device_publish(&h->device);
-    isolated_queue_stopped(h->q, h->device.next_avail, true);
-    queue_stop_end(h, h->device.next_avail);
+    isolated_queue_stopped(h->q, mock_device_base(&h->device), true);
+    queue_stop_end(h, mock_device_base(&h->device));
     assert_state(h, ISOLATED_QUEUE_IDLE);
     g_assert_cmpuint(h->num_returned, ==, 2);
     queue_attach(h);
@@ -117,8 +117,8 @@ static void stop_receiving(QueueHarness *h)
     backend_fetch_all(h);
     queue_stop_begin(h);
     g_assert_cmpuint(isolated_queue_drain(h->q), ==, 2);
-    isolated_queue_stopped(h->q, h->device.next_avail, true);
-    queue_stop_end(h, h->device.next_avail);
+    isolated_queue_stopped(h->q, mock_device_base(&h->device), true);
+    queue_stop_end(h, mock_device_base(&h->device));
     queue_attach(h);
     finish_all(h, 5);
 }
@@ -150,7 +150,7 @@ static void stop_anywhere(QueueHarness *h)
 static void in_order_backend(QueueHarness *h)
 {
     for (unsigned i = 0; i < 20; i++) {
-        uint16_t base;
+        uint32_t base;
 
         queue_offer_many(h, 10, 100, 100);
         queue_settle(h);
@@ -158,7 +158,7 @@ static void in_order_backend(QueueHarness *h)
         backend_complete(h, 0);
         backend_complete(h, 0);
         backend_publish(h);
-        base = h->device.next_avail - 6;
+        base = backend_base_before(h, 6);
         queue_stop_begin(h);
         g_assert_cmpuint(isolated_queue_drain(h->q), ==, 8);
         isolated_queue_stopped(h->q, base, true);
@@ -181,40 +181,64 @@ static void stop_with_answer(QueueHarness *h, unsigned num_used,
     mock_device_publish(&h->device);
     isolated_queue_drain(h->q);
     isolated_queue_stopped(h->q, raw_base, true);
-    queue_stop_end(h, h->device.next_avail);
+    queue_stop_end(h, mock_device_base(&h->device));
+}
+
+/**
+ * Lie - an answer that cannot be true
+ * @num_used: requests used, of those fetched last
+ * @ahead: requests, after the truth
+ * @split: what is said then
+ * @packed: what is said then: a request that came back was fetched, of course
+ */
+typedef struct Lie {
+    unsigned num_used;
+    int ahead;
+    const char *split;
+    const char *packed;
+} Lie;
+
+#define NOT_IN_FLIGHT "no request in flight"
+
+static const Lie lies[] = {
+    { 0, 5, NOT_IN_FLIGHT, NOT_IN_FLIGHT },
+    { 0, -7, NOT_IN_FLIGHT, NOT_IN_FLIGHT },
+    { 6, -1, NOT_IN_FLIGHT, NOT_IN_FLIGHT },
+    /* The newest was used, and the answer says it was not fetched. */
+    { 1, -1, "did not fetch", NOT_IN_FLIGHT },
+    { 2, -3, "did not fetch", NOT_IN_FLIGHT },
+};
+
+static void lie(QueueHarness *h, unsigned num_used, uint32_t raw_base,
+                const char *why)
+{
+    h->num_faulted = 0;
+    queue_offer_many(h, 10, 100, 100);
+    queue_settle(h);
+    fetch(h, 6);
+    stop_with_answer(h, num_used, raw_base);
+    queue_assert_broken(h, ISOLATED_QUEUE_FAULT_BACKEND, why);
+    queue_reset(h);
+    queue_reconnect(h);
+    queue_attach(h);
+    queue_offer_many(h, 10, 100, 100);
+    queue_finish(h);
 }
 
 static void backend_lies(QueueHarness *h)
 {
-    static const struct {
-        unsigned num_used;
-        int32_t answer;         /* after the truth */
-        const char *why;
-    } lies[] = {
-        { 0, 5, "no request in flight" },
-        { 0, -7, "no request in flight" },
-        { 0, 0x10000, "no request in flight" },
-        { 0, INT32_MIN, "no request in flight" },
-        { 6, -1, "no request in flight" },
-        /* The newest was used, and the answer says it was not fetched. */
-        { 1, -1, "did not fetch" },
-        { 2, -3, "did not fetch" },
-    };
+    bool packed = h->params.format == SHADOW_RING_PACKED;
 
     for (unsigned i = 0; i < ARRAY_SIZE(lies); i++) {
-        h->num_faulted = 0;
-        queue_offer_many(h, 10, 100, 100);
-        queue_settle(h);
-        fetch(h, 6);
-        stop_with_answer(h, lies[i].num_used,
-                         (uint32_t)h->device.next_avail + lies[i].answer);
-        queue_assert_broken(h, ISOLATED_QUEUE_FAULT_BACKEND, lies[i].why);
-        queue_reset(h);
-        queue_reconnect(h);
-        queue_attach(h);
-        queue_offer_many(h, 10, 100, 100);
-        queue_finish(h);
+        const Lie *l = &lies[i];
+
+        /* Each request has two descriptors, and six will be fetched. */
+        lie(h, l->num_used,
+            mock_device_base_at(&h->device, (6 + l->ahead) * (1 + packed)),
+            packed ? l->packed : l->split);
     }
+    lie(h, 0, packed ? 0x7fff : 0x10000, NOT_IN_FLIGHT);
+    lie(h, 0, UINT32_MAX, NOT_IN_FLIGHT);
 }
 
 static void pause_and_go_on(QueueHarness *h)
@@ -248,7 +272,7 @@ static void stop_without_guest(QueueHarness *h)
     h->guest->unusable = true;
     mock_guest_own(h->guest, true);
     g_assert_cmpuint(isolated_queue_drain(h->q), ==, 0);
-    isolated_queue_stopped(h->q, h->device.next_avail, true);
+    isolated_queue_stopped(h->q, mock_device_base(&h->device), true);
     mock_guest_disown(h->guest);
     assert_state(h, ISOLATED_QUEUE_KEPT);
     h->guest->unusable = false;

@@ -34,13 +34,14 @@ static void device_use_some(Stress *s, uint16_t *ids, unsigned *num,
                             unsigned keep)
 {
     MockDevice *d = &s->h->device;
+    unsigned used = d->next_used;
 
     while (*num > keep) {
-        unsigned i = d->next_used % *num;
+        unsigned i = used++ % *num;
 
         mock_device_use(d, ids[i], ids[i]);
         ids[i] = ids[--*num];
-        if (d->next_used % 3 == 0) {
+        if (used % 3 == 0) {
             mock_device_publish(d);
         }
     }
@@ -271,13 +272,27 @@ static void steady_state(RingHarness *h)
     g_assert_cmpuint(count_malloc_stop(), ==, 0);
 }
 
-static void test_steady_state(void)
+static void test_steady_state(const void *format)
 {
     if (!count_malloc_works()) {
         g_test_skip("allocations cannot be counted here");
         return;
     }
-    harness_run_matrix(steady_state);
+    harness_run_matrix(GPOINTER_TO_UINT(format), steady_state);
+}
+
+static void add_thread_tests(const RingParams *params)
+{
+    g_autofree char *path = g_strdup_printf(
+        "/shadow-ring/%s/no-notification-is-lost/size-%u/%s",
+        harness_format_name(params->format), params->size,
+        params->event_idx ? "event-idx" : "flags");
+    g_autofree char *litmus = g_strdup_printf("%s/at-once", path);
+
+    g_test_add_data_func(path, params, test_threads);
+    if (params->size == 1) {
+        g_test_add_data_func(litmus, params, test_litmus);
+    }
 }
 
 int main(int argc, char **argv)
@@ -288,23 +303,23 @@ int main(int argc, char **argv)
         { .format = SHADOW_RING_SPLIT, .size = 16 },
         { .format = SHADOW_RING_SPLIT, .size = 16, .event_idx = true },
         { .format = SHADOW_RING_SPLIT, .size = 256, .event_idx = true },
+        { .format = SHADOW_RING_PACKED, .size = 1 },
+        { .format = SHADOW_RING_PACKED, .size = 1, .event_idx = true },
+        { .format = SHADOW_RING_PACKED, .size = 7 },
+        { .format = SHADOW_RING_PACKED, .size = 7, .event_idx = true },
+        { .format = SHADOW_RING_PACKED, .size = 256, .event_idx = true },
     };
 
     g_test_init(&argc, &argv, NULL);
 
     for (unsigned i = 0; i < ARRAY_SIZE(params); i++) {
-        g_autofree char *path = g_strdup_printf(
-            "/shadow-ring/split/no-notification-is-lost/size-%u/%s",
-            params[i].size, params[i].event_idx ? "event-idx" : "flags");
-
-        g_autofree char *litmus = g_strdup_printf("%s/at-once", path);
-
-        g_test_add_data_func(path, &params[i], test_threads);
-        if (params[i].size == 1) {
-            g_test_add_data_func(litmus, &params[i], test_litmus);
-        }
+        add_thread_tests(&params[i]);
     }
-    g_test_add_func("/shadow-ring/split/requests-allocate-nothing",
-                    test_steady_state);
+    g_test_add_data_func("/shadow-ring/split/requests-allocate-nothing",
+                         GUINT_TO_POINTER(SHADOW_RING_SPLIT),
+                         test_steady_state);
+    g_test_add_data_func("/shadow-ring/packed/requests-allocate-nothing",
+                         GUINT_TO_POINTER(SHADOW_RING_PACKED),
+                         test_steady_state);
     return g_test_run();
 }

@@ -1,0 +1,273 @@
+/*
+ * Shadow ring and a device that stops: where it says that it stopped, whether
+ * that can be true, and how both go on.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "ring-hostile.h"
+
+#define BASE_BEYOND "device stopped at an index that no request in flight has"
+#define BASE_LIES "device used a request that it says it did not fetch"
+
+static void take_back(RingHarness *h)
+{
+    for (unsigned round = 0; round < 20; round++) {
+        unsigned num = g_test_rand_int_range(0, h->params.size + 1);
+        unsigned fetched = g_test_rand_int_range(0, num + 1);
+
+        harness_add_and_publish(h, num);
+        for (unsigned i = 0; i < fetched; i++) {
+            harness_fetch(h);
+        }
+        harness_stop_and_resume(h);
+        g_assert_cmpuint(shadow_ring_in_flight(h->ring), ==, fetched);
+        g_assert_false(harness_should_kick(h) && fetched == 0);
+        harness_use_all(h);
+        harness_take_all(h);
+    }
+}
+
+/*
+ * Chains come back, and single descriptors go where they were: none of the
+ * others may look available to the device that goes on there.
+ */
+static void take_back_everywhere(RingHarness *h)
+{
+    unsigned step = harness_place_step(h);
+
+    for (unsigned place = 0; place < 2 * h->params.size; place += step) {
+        for (unsigned fetch = 0; fetch < 2; fetch++) {
+            harness_go_to(h, place);
+            while (shadow_ring_room(h->ring)) {
+                unsigned room = MIN(shadow_ring_room(h->ring), 200);
+
+                harness_add(h, g_test_rand_int_range(1, room + 1), 0);
+            }
+            harness_publish(h);
+            if (fetch) {
+                harness_fetch(h);
+            }
+            harness_stop_and_resume(h);
+            while (shadow_ring_room(h->ring)) {
+                harness_add_and_publish(h, 1);
+                g_assert_cmpuint(harness_fetch_all(h), ==, 1);
+            }
+            harness_use_all(h);
+            harness_take_all(h);
+        }
+    }
+}
+
+/* Used ones are shown and not taken when the device stops. */
+static void stop_with_everything(RingHarness *h)
+{
+    unsigned step = harness_place_step(h);
+
+    for (unsigned i = 0; i < 3 * h->params.size; i += step) {
+        while (shadow_ring_room(h->ring)) {
+            harness_add_and_publish(h, 1);
+            if (g_test_rand_bit()) {
+                harness_fetch(h);
+            }
+        }
+        while (h->held->len && g_test_rand_int_range(0, 3)) {
+            harness_use(h, g_test_rand_int_range(0, h->held->len), 5);
+        }
+        harness_stop_and_resume(h);
+        /* And once more, with nothing new. */
+        harness_stop_and_resume(h);
+        while (h->held->len && g_test_rand_int_range(0, 3)) {
+            harness_use(h, g_test_rand_int_range(0, h->held->len), 5);
+        }
+        harness_publish_used(h);
+        harness_take_all(h);
+    }
+}
+
+/* An in-order device forgets what it fetched, and fetches it again. */
+static void fetch_again(RingHarness *h)
+{
+    unsigned step = harness_place_step(h);
+
+    for (unsigned place = 0; place < 2 * h->params.size; place += step) {
+        unsigned num = MIN(h->params.size, 5);
+        uint16_t unfetched;
+
+        harness_go_to(h, place);
+        harness_add_and_publish(h, num);
+        harness_fetch_all(h);
+        harness_use(h, 0, 0);
+        harness_publish_used(h);
+        harness_take_all(h);
+        while (h->held->len) {
+            harness_unfetch(h);
+        }
+        g_assert_true(shadow_ring_unfetched(h->ring,
+                                            mock_device_base(&h->device),
+                                            &unfetched));
+        g_assert_cmpuint(unfetched, ==, num - 1);
+        g_assert_cmpuint(harness_fetch_all(h), ==, num - 1);
+        harness_use_all(h);
+        harness_take_all(h);
+    }
+}
+
+/* What a device is told that sees a ring for the first time. */
+static void first_base(RingHarness *h)
+{
+    bool packed = h->params.format == SHADOW_RING_PACKED;
+    uint16_t unfetched = 1;
+
+    g_assert_cmphex(shadow_ring_base(h->ring), ==, packed ? 0x80008000 : 0);
+    g_assert_true(shadow_ring_unfetched(h->ring, packed ? 0x8000 : 0,
+                                        &unfetched));
+    g_assert_cmpuint(unfetched, ==, 0);
+    harness_round_trip(h, 1);
+    g_assert_cmphex(shadow_ring_base(h->ring), ==, !packed ? 1 :
+                    h->params.size == 1 ? 0 : 0x80018001);
+}
+
+static void republish(RingHarness *h)
+{
+    RingRequest *newest;
+
+    harness_add_and_publish(h, h->params.size);
+    harness_should_kick(h);
+    newest = harness_take_back(h);
+    g_assert_nonnull(newest);
+    if (h->params.event_idx) {
+        mock_device_ask_for_kick(&h->device, h->params.size - 1);
+    }
+    harness_add_and_publish(h, 1);
+    g_assert_true(harness_should_kick(h));
+    g_assert_cmpuint(harness_fetch_all(h), ==, h->params.size);
+    harness_use_all(h);
+    harness_take_all(h);
+}
+
+static void expect_no_base(RingHarness *h, uint32_t raw_base)
+{
+    uint16_t num = 0xdead;
+
+    g_assert_false(shadow_ring_unfetched(h->ring, raw_base, &num));
+    g_assert_cmphex(num, ==, 0xdead);
+}
+
+static void base_ahead(RingHarness *h)
+{
+    expect_no_base(h, mock_device_base_at(&h->device, 1));
+}
+
+static void base_behind(RingHarness *h)
+{
+    int ahead = -shadow_ring_in_flight(h->ring) - 1;
+
+    expect_no_base(h, mock_device_base_at(&h->device, ahead));
+}
+
+static void base_too_wide(RingHarness *h)
+{
+    expect_no_base(h, 0x10000 | h->device.next_avail);
+}
+
+static void base_of_other_lap(RingHarness *h)
+{
+    expect_no_base(h, mock_device_base_at(&h->device, h->params.size));
+}
+
+static void base_beyond_ring(RingHarness *h)
+{
+    expect_no_base(h, (mock_device_base(&h->device) & ~0x7fffu) |
+                   h->params.size);
+}
+
+static void base_of_nonsense(RingHarness *h)
+{
+    expect_no_base(h, UINT32_MAX);
+}
+
+static void base_inside_chain(RingHarness *h)
+{
+    harness_without_table(h);
+    harness_add(h, 3, 0);
+    harness_publish(h);
+    expect_no_base(h, mock_device_base_at(&h->device, 1));
+}
+
+static void base_of_used(RingHarness *h)
+{
+    uint32_t base = mock_device_base_at(&h->device, -1);
+    uint16_t num;
+    RingRequest *request;
+
+    harness_use(h, h->held->len - 1, 0);
+    harness_publish_used(h);
+    g_assert_cmpint(harness_take_any(h, &request), ==, SHADOW_RING_OK);
+    if (h->params.format == SHADOW_RING_PACKED) {
+        expect_no_base(h, base);
+        return;
+    }
+    g_assert_true(shadow_ring_unfetched(h->ring, base, &num));
+    g_assert_cmpuint(num, ==, 1);
+    g_assert_null(shadow_ring_take_back(h->ring));
+}
+
+/* Its id has been given to a younger one since, which does not help. */
+static void base_of_used_id_again(RingHarness *h)
+{
+    harness_use(h, h->held->len - 1, 0);
+    harness_publish_used(h);
+    g_assert_nonnull(harness_take(h));
+    harness_add(h, 1, 0);
+    harness_publish(h);
+    expect_no_base(h, mock_device_base_at(&h->device, -1));
+}
+
+/* The newest request is used, and its id belongs to no other. */
+static void base_of_older(RingHarness *h)
+{
+    RingRequest *request;
+
+    harness_use(h, 1, 0);
+    harness_publish_used(h);
+    g_assert_cmpint(harness_take_any(h, &request), ==, SHADOW_RING_OK);
+    g_assert_nonnull(shadow_ring_take_back(h->ring));
+    g_assert_null(shadow_ring_take_back(h->ring));
+}
+
+static const HostileMove moves[] = {
+    { BOTH, "base-ahead-breaks-ring", base_ahead, BASE_BEYOND, 0, 2 },
+    { BOTH, "base-behind-breaks-ring", base_behind, BASE_BEYOND, 0, 2 },
+    { SPLIT, "base-too-wide-breaks-ring", base_too_wide, BASE_BEYOND },
+    { PACKED, "base-of-another-lap-breaks-ring", base_of_other_lap,
+      BASE_BEYOND, 0, 7 },
+    { PACKED, "base-beyond-ring-breaks-ring", base_beyond_ring, BASE_BEYOND },
+    { BOTH, "base-nonsense-breaks-ring", base_of_nonsense, BASE_BEYOND },
+    { PACKED, "base-inside-chain-breaks-ring", base_inside_chain, BASE_BEYOND,
+      0, 7 },
+    { SPLIT, "base-of-used-request-breaks-ring", base_of_used, BASE_LIES,
+      0, 8 },
+    { PACKED, "base-of-used-request-breaks-ring", base_of_used, BASE_BEYOND,
+      0, 7 },
+    { PACKED, "base-of-used-request-with-id-again-breaks-ring",
+      base_of_used_id_again, BASE_BEYOND, 0, 7 },
+    { BOTH, "base-of-older-used-request-breaks-ring", base_of_older, BASE_LIES,
+      0, 7 },
+};
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+
+    harness_add_test("unfetched-requests-are-taken-back", take_back);
+    harness_add_test("taken-back-leaves-nothing-available-at-any-place",
+                     take_back_everywhere);
+    harness_add_test("device-goes-on-from-our-base", stop_with_everything);
+    harness_add_test("device-may-fetch-again", fetch_again);
+    harness_add_test("first-base-is-what-the-format-begins-with", first_base);
+    harness_add_test("taken-back-requests-can-be-republished", republish);
+    hostile_add_tests(moves, ARRAY_SIZE(moves));
+    return g_test_run();
+}
