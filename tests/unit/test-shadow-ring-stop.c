@@ -86,6 +86,37 @@ static void stop_with_everything(RingHarness *h)
     }
 }
 
+/*
+ * What is used may have to stay in the ring while the device stops: nobody
+ * can be told of it.  The device goes on behind it.
+ */
+static void stop_with_used(RingHarness *h)
+{
+    unsigned step = harness_place_step(h);
+
+    for (unsigned place = 0; place < 2 * h->params.size; place += step) {
+        unsigned num;
+        uint32_t base;
+
+        harness_go_to(h, place);
+        while (harness_has_room(h, 2)) {
+            harness_add(h, 1, h->next_serial % 3 == 0);
+        }
+        harness_publish(h);
+        harness_fetch_all(h);
+        num = h->held->len;
+        for (unsigned i = 0; i < num / 2; i++) {
+            harness_use(h, g_test_rand_int_range(0, h->held->len), 5);
+        }
+        harness_publish_used(h);
+        base = shadow_ring_base(h->ring);
+        g_assert_cmphex(base, ==, mock_device_base(&h->device));
+        mock_device_resume(&h->device, base);
+        harness_use_all(h);
+        g_assert_cmpuint(harness_take_all(h), ==, num);
+    }
+}
+
 /* An in-order device forgets what it fetched, and fetches it again. */
 static void fetch_again(RingHarness *h)
 {
@@ -265,6 +296,8 @@ int main(int argc, char **argv)
     harness_add_test("taken-back-leaves-nothing-available-at-any-place",
                      take_back_everywhere);
     harness_add_test("device-goes-on-from-our-base", stop_with_everything);
+    harness_add_test("device-goes-on-behind-what-is-not-taken",
+                     stop_with_used);
     harness_add_test("device-may-fetch-again", fetch_again);
     harness_add_test("first-base-is-what-the-format-begins-with", first_base);
     harness_add_test("taken-back-requests-can-be-republished", republish);
