@@ -79,7 +79,6 @@ void vhost_svq_start(VhostShadowVirtqueue *svq, VirtIODevice *vdev,
     q->vq = vq;
     q->iova_tree = iova_tree;
     q->next_seq = 0;
-    q->fault = false;
     svq_area_new(q, vhost_svq_ring_size(svq, guest_size));
     assert(shadow_ring_base(q->ring) == vhost_svq_ring_base(svq));
     event_notifier_set_handler(&svq->hdev_call, svq_on_device_call);
@@ -155,6 +154,7 @@ void vhost_svq_stop(VhostShadowVirtqueue *svq)
         svq_request_drop(q, &q->answered, req);
     }
     g_clear_pointer(&q->ring, shadow_ring_free);
+    q->fault = false;
     q->vq = NULL;
 }
 
