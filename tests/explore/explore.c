@@ -34,12 +34,11 @@ typedef struct Frame {
     Move moves[MOVES_MAX];
     unsigned num_moves;
     unsigned next_move;
+    uint64_t said;            /* to the last move that was tried         */
 } Frame;
 
-typedef struct Seen {
-    Hash hash;                /* all zero: nothing here                  */
-    bool open;                /* on the way to the state at hand         */
-} Seen;
+/* All zero: nothing here.  The last bit of b: on the way to this state. */
+typedef Hash Seen;
 
 typedef struct Search {
     const MemoryModel *model;
@@ -84,15 +83,16 @@ static Hash state_hash(const Search *s, const ExploreState *state)
     }
     s->model->hash(&state->memory, &hash);
     hash.a |= 1;
+    hash.b &= ~1ull;
     return hash;
 }
 
 static Seen *seen_find(Seen *seen, uint64_t size, const Hash *hash)
 {
-    uint64_t i = hash->b & (size - 1);
+    uint64_t i = (hash->b >> 1) & (size - 1);
 
-    while (seen[i].hash.a && (seen[i].hash.a != hash->a ||
-                              seen[i].hash.b != hash->b)) {
+    while (seen[i].a && (seen[i].a != hash->a ||
+                         (seen[i].b ^ hash->b) & ~1ull)) {
         i = (i + 1) & (size - 1);
     }
     return &seen[i];
@@ -106,8 +106,8 @@ static void seen_grow(Search *s)
     s->seen_size = old_size ? 2 * old_size : 1 << 16;
     s->seen = g_new0(Seen, s->seen_size);
     for (uint64_t i = 0; i < old_size; i++) {
-        if (old[i].hash.a) {
-            *seen_find(s->seen, s->seen_size, &old[i].hash) = old[i];
+        if (old[i].a) {
+            *seen_find(s->seen, s->seen_size, &old[i]) = old[i];
         }
     }
     g_free(old);
@@ -161,53 +161,38 @@ static void find_moves(const Search *s, Frame *f)
     }
 }
 
-static void make_move(const Search *s, ExploreState *state, const Move *move)
+/* Returns: what the actor was told. */
+static uint64_t make_move(const Search *s, ExploreState *state,
+                          const Move *move)
 {
     unsigned a = move->actor;
     Step step = state->actor[a].next;
-    uint64_t value;
+    uint64_t said;
 
     if (move->internal) {
-        s->model->perform_internal(&state->memory, a);
-        return;
+        return s->model->perform_internal(&state->memory, a);
     }
     if (step.kind == STEP_CHOOSE) {
-        value = move->choice;
+        said = move->choice;
     } else if (move->timer) {
-        value = true;
+        said = true;
     } else {
-        value = s->model->perform(&state->memory, a, &step, move->choice);
+        said = s->model->perform(&state->memory, a, &step, move->choice);
     }
-    actor_answer(state, a, value);
+    actor_answer(state, a, said);
+    return said;
 }
 
-static void print_move(const Search *s, const Frame *f, const Frame *next)
+static void print_step(const Step *step, const Move *move, uint64_t said)
 {
     static const char *const orders[] = { "", " acquire", " release", "" };
-    const Move *move = &f->moves[f->next_move - 1];
-    const ExploreActor *actor = &s->actors[move->actor];
-    const Step *step = &f->state.actor[move->actor].next;
     const char *order = orders[step->order];
-    uint64_t said = 0;
 
-    if (move->internal) {
-        printf("#   %s: its oldest store becomes visible\n", actor->name);
-        return;
-    }
-    if (next && next->state.actor[move->actor].num_log) {
-        const uint16_t num = next->state.actor[move->actor].num_log;
-
-        said = next->state.actor[move->actor].log[num - 1];
-    }
-    actor_restore(&f->state, move->actor);
-    printf("#   %s: %s: ", actor->name, actor->op_name(actor->opaque));
     switch (step->kind) {
     case STEP_LOAD:
-        printf("load%s %s", order, location_name(step->offset));
-        if (next && next->state.actor[move->actor].num_log) {
-            printf(" -> 0x%" PRIx64, said);
-        }
-        printf("%s\n", move->choice ? " (newer)" : "");
+        printf("load%s %s -> 0x%" PRIx64 "%s\n", order,
+               location_name(step->offset), said,
+               move->choice ? " (newer)" : "");
         break;
     case STEP_STORE:
         printf("store%s %s = 0x%" PRIx64 "\n", order,
@@ -228,12 +213,26 @@ static void print_move(const Search *s, const Frame *f, const Frame *next)
     }
 }
 
+static void print_move(const Search *s, const Frame *f)
+{
+    const Move *move = &f->moves[f->next_move - 1];
+    const ExploreActor *actor = &s->actors[move->actor];
+
+    if (move->internal) {
+        printf("#   %s: its store of %s becomes visible\n", actor->name,
+               location_name(f->said));
+        return;
+    }
+    actor_restore(&f->state, move->actor);
+    printf("#   %s: %s: ", actor->name, actor->op_name(actor->opaque));
+    print_step(&f->state.actor[move->actor].next, move, f->said);
+}
+
 static void search_fault(Search *s, const char *fault)
 {
     s->result.fault = g_strdup(fault);
     for (size_t i = 0; i < s->num_stack; i++) {
-        print_move(s, s->stack[i],
-                   i + 1 < s->num_stack ? s->stack[i + 1] : NULL);
+        print_move(s, s->stack[i]);
     }
     printf("#   => %s\n", fault);
 }
@@ -276,17 +275,17 @@ static void visit(Search *s, Frame *f)
         return;
     }
     f->hash = state_hash(s, &f->state);
-    if (2 * s->result.states >= s->seen_size) {
+    if (s->result.states >= s->seen_size / 4 * 3) {
         seen_grow(s);
     }
     seen = seen_find(s->seen, s->seen_size, &f->hash);
-    if (seen->hash.a) {
-        if (seen->open) {
+    if (seen->a) {
+        if (seen->b & 1) {
             search_fault(s, "this can go on for ever");
         }
         return;
     }
-    *seen = (Seen) { .hash = f->hash, .open = true };
+    *seen = (Seen) { .a = f->hash.a, .b = f->hash.b | 1 };
     s->result.states++;
     find_moves(s, f);
     s->num_stack++;
@@ -302,14 +301,14 @@ static void step(Search *s)
     Frame *next;
 
     if (f->next_move == f->num_moves) {
-        seen_find(s->seen, s->seen_size, &f->hash)->open = false;
+        *seen_find(s->seen, s->seen_size, &f->hash) = f->hash;
         s->num_stack--;
         return;
     }
     next = push_frame(s);
     memcpy(&next->state, &f->state, sizeof(f->state));
     s->result.steps++;
-    make_move(s, &next->state, &f->moves[f->next_move++]);
+    f->said = make_move(s, &next->state, &f->moves[f->next_move++]);
     visit(s, next);
 }
 

@@ -103,6 +103,9 @@ const Location *location(unsigned n)
 
 const char *location_name(uint16_t offset)
 {
+    if (offset == UINT16_MAX) {
+        return "a signal";
+    }
     for (unsigned n = 0; n < num_locations; n++) {
         if ((unsigned)(offset - table[n].offset) < table[n].size) {
             return table[n].name;

@@ -43,7 +43,11 @@ unsigned locations_num(void);
 /** location() - number @n */
 const Location *location(unsigned n);
 
-/** location_name() - of the word that the byte at @offset belongs to */
+/**
+ * location_name() - of the word that the byte at @offset belongs to
+ *
+ * "nowhere" if it belongs to none; UINT16_MAX stands for a signal.
+ */
 const char *location_name(uint16_t offset);
 
 /** location_at() - the number of the word at @offset; -1 if there is none */

@@ -139,15 +139,17 @@ static bool tso_internal(const Memory *memory, unsigned actor)
     return memory->tso.num[actor] > 0;
 }
 
-static void tso_perform_internal(Memory *memory, unsigned actor)
+static uint16_t tso_perform_internal(Memory *memory, unsigned actor)
 {
     TsoMemory *m = &memory->tso;
     TsoStore *buffer = m->buffer[actor];
+    uint16_t offset = buffer[0].size ? buffer[0].offset : UINT16_MAX;
 
     tso_apply(m, actor, &buffer[0]);
     m->num[actor]--;
     memmove(&buffer[0], &buffer[1], m->num[actor] * sizeof(*buffer));
     buffer[m->num[actor]] = (TsoStore) { 0 };
+    return offset;
 }
 
 static void tso_hash(const Memory *memory, Hash *hash)

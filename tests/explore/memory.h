@@ -111,7 +111,7 @@ void hash_bytes(Hash *hash, const void *data, size_t bytes);
  *     then nothing is lost by doing it at once
  * @perform: do @step; returns what a load sees
  * @internal: steps that the memory may do by itself for @actor
- * @perform_internal: do it
+ * @perform_internal: do it; returns the offset of what became visible
  * @hash: stir the state in, canonically
  */
 typedef struct MemoryModel {
@@ -123,7 +123,7 @@ typedef struct MemoryModel {
     uint64_t (*perform)(Memory *memory, unsigned actor, const Step *step,
                         unsigned choice);
     bool (*internal)(const Memory *memory, unsigned actor);
-    void (*perform_internal)(Memory *memory, unsigned actor);
+    uint16_t (*perform_internal)(Memory *memory, unsigned actor);
     void (*hash)(const Memory *memory, Hash *hash);
 } MemoryModel;
 

@@ -1,0 +1,169 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Runs the shadow ring in every order against a device, access by access.
+
+    explore.py split|packed       what is proved in a minute or so
+    explore.py split-deep|packed-deep
+    explore.py planted            faults that must be found
+
+See tests/explore.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import rings
+
+sys.path.insert(0, str(rings.EXPLORE))
+import planted  # noqa: E402  pylint: disable=wrong-import-position
+
+WRAPPED = ("g_malloc0", "g_malloc0_n", "g_free", "__assert_fail",
+           "g_assertion_message_expr")
+SOURCES = ("actor.c", "explore.c", "locations.c", "memory-c11.c",
+           "memory-tso.c", "parties.c", "main.c", "device.c",
+           "device-split.c", "device-packed.c")
+EVENTS = ("", "--event-idx")
+
+# Split indices wrap at 65536: begin shortly before.
+BEFORE_WRAP = "--before 65534"
+
+# Every grouping is tried where both habits are free.
+PLAIN = [
+    "--size 1 --num 5 --memory tso",
+    "--size 1 --num 4 --memory c11",
+    "--size 2 --num 5 --memory tso",
+    "--size 2 --num 3 --bufs 2 --memory c11",
+    "--size 4 --num 12 --driver all --device all --bufs 2 --memory tso",
+    "--size 4 --num 12 --driver one --device one --bufs 2 --memory sc",
+    "--size 4 --num 12 --driver all --device reverse --bufs 2 --memory c11",
+    "--size 4 --num 5 --driver free --device one --bufs 2 --memory tso",
+    "--size 4 --num 4 --driver one --device free --bufs 2 --memory tso",
+    "--size 2 --num 6 --driver one --device all --bufs 2 --indirect "
+    "--memory tso",
+    "--size 2 --num 4 --driver all --device reverse --bufs 2 --indirect "
+    "--memory c11",
+]
+PLAIN_PACKED = [
+    "--size 3 --num 3 --memory tso",
+    "--size 3 --num 9 --driver all --device all --bufs 2 --memory c11",
+    "--size 3 --num 6 --driver one --device all --bufs 3 --memory tso",
+    "--size 2 --num 4 --halves --memory tso",
+]
+DEEP = [
+    "--size 1 --num 8 --memory tso",
+    "--size 1 --num 6 --memory c11",
+    "--size 2 --num 6 --memory tso",
+    "--size 2 --num 3 --memory c11",
+    "--size 4 --num 4 --memory sc",
+    "--size 4 --num 8 --driver free --device one --bufs 2 --memory tso",
+    "--size 4 --num 6 --driver one --device free --bufs 2 --memory tso",
+    "--size 4 --num 8 --driver all --device free --bufs 3 --memory sc",
+    "--size 2 --num 5 --driver free --device free --bufs 2 --indirect "
+    "--memory tso",
+]
+DEEP_PACKED = [
+    "--size 3 --num 4 --memory tso",
+    "--size 3 --num 3 --memory c11",
+    "--size 3 --num 8 --driver free --device one --bufs 3 --memory tso",
+    "--size 3 --num 6 --halves --driver all --device free --memory tso",
+]
+
+
+def explorer() -> rings.Program:
+    return rings.Program(
+        "explore", [rings.EXPLORE / source for source in SOURCES],
+        first=[rings.EXPLORE / "include"],
+        link=["-Wl," + ",".join(f"--wrap={w}" for w in WRAPPED)])
+
+
+def explore(program: Path, options: list[str]) -> tuple[int, str]:
+    done = subprocess.run([str(program), *options], capture_output=True,
+                          text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+def claim_of(words: str) -> str:
+    """A scenario's name: free habits go without saying."""
+    return words.replace("--before ", "after ").replace("--", "")
+
+
+def prove(form: str, scenarios: list[str]) -> int:
+    tap = rings.Tap()
+    program = explorer().make()
+    for scenario in scenarios:
+        for event in EVENTS:
+            words = f"--format {form} {scenario} {event}".strip()
+            if form == "split":
+                words += " " + BEFORE_WRAP
+            status, text = explore(program, words.split())
+            lines = text.strip().splitlines()
+            said = lines[-1] if lines else "nothing"
+            tap.result(status == 0, f"{claim_of(words)}: {said}",
+                       "" if status == 0 else "\n".join(lines[-120:]))
+    return tap.end()
+
+
+def plant(fault: planted.Planted, program: rings.Program,
+          folder: Path) -> tuple[Path | None, str]:
+    """The explorer with @fault in it, or why there is none."""
+    ring = folder / "ring"
+    (ring / "hw/virtio").mkdir(parents=True)
+    for name in rings.RING + rings.HEADERS:
+        shutil.copy2(rings.TOP / name, ring / name)
+    target = ring / "hw/virtio" / fault.file
+    text = target.read_text(encoding="utf-8")
+    if text.count(fault.old) != 1:
+        return None, (f"{fault.file} has its text {text.count(fault.old)} "
+                      "times: bring tests/explore/planted.py up to date")
+    target.write_text(text.replace(fault.old, fault.new), encoding="utf-8")
+    return program.make_with(ring, fault.file, folder), ""
+
+
+def find_planted(names: list[str]) -> int:
+    """Each fault is found, in a scenario where nothing is without it."""
+    tap = rings.Tap()
+    explorer().make()
+    sound: dict[str, int] = {}
+    for fault in planted.FAULTS:
+        if names and fault.name not in names:
+            continue
+        key = " ".join(sorted(fault.options))
+        if key not in sound:
+            sound[key], _ = explore(explorer().path, fault.options)
+        folder = rings.OUT / "planted" / fault.name
+        shutil.rmtree(folder, ignore_errors=True)
+        program, why = plant(fault, explorer(), folder)
+        if program:
+            status, text = explore(program, fault.options)
+            why = (text.strip().splitlines() or ["it said nothing"])[-1]
+            if status != 1 or fault.fault not in why or sound[key] != 0:
+                why += f" (status {status}; {sound[key]} without the fault)"
+                program = None
+        tap.result(program is not None, f"{fault.name}: {why}")
+        shutil.rmtree(folder, ignore_errors=True)
+    return tap.end()
+
+
+def main() -> int:
+    what = sys.argv[1] if len(sys.argv) > 1 else ""
+    packed = what.startswith("packed")
+    form = "packed" if packed else "split"
+    if what == "planted":
+        return find_planted(sys.argv[2:])
+    if what in ("split", "packed"):
+        return prove(form, PLAIN + (PLAIN_PACKED if packed else []))
+    if what in ("split-deep", "packed-deep"):
+        return prove(form, DEEP + (DEEP_PACKED if packed else []))
+    print(__doc__, file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except rings.RingsError as err:
+        sys.exit(f"Bail out! {err}")
