@@ -91,6 +91,8 @@ class Cell:
 BLK = "discard, write-zeroes, flush; files on ext4; random I/O with checksums"
 FS = ("trees of files from both sides, random operations on a file, renames, "
       "links, attributes, a large folder")
+FRAMES = ("frames between two interfaces, plain and of 64 KiB with offloads, "
+          "counted by both sides")
 QSD = "qemu-storage-daemon"
 
 ROWS = (
@@ -108,6 +110,11 @@ ROWS = (
         "fs_load:in_c", FS),
     Row("vhost-user-fs", "virtiofsd-rust", "virtiofsd in Rust (Debian 13)",
         "fs_load:in_rust", FS),
+    Row("vhost-user-net", "testpmd", "dpdk-testpmd", "net_frames:testpmd",
+        FRAMES, rings=RINGS, queues=(1, 2)),
+    Row("vhost-user-net", "testpmd-unmergeable",
+        "dpdk-testpmd, buffers not mergeable", "net_frames:testpmd", FRAMES,
+        rings=RINGS, queues=(1, 2), options={"mergeable": False}),
 )
 
 

@@ -1,0 +1,245 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""DPDK's testpmd as vhost-user-net backend: two ports, joined crosswise.
+
+Debian's package, unpacked under build/guest/dpdk and not installed.  What
+comes in at one port leaves at the other; the counters are DPDK's own and are
+read from the program's console, as are the features that it negotiated.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pty
+import re
+import signal
+import subprocess
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from harness import (BUILD, HarnessError, debian, is_listening, socket_folder,
+                     wait_until)
+
+OUT = BUILD / "guest" / "dpdk"
+ROOT = OUT / "root"
+PACKAGE = "dpdk-dev"
+PROGRAM = ROOT / "usr/bin/dpdk-testpmd"
+# Drivers are loaded by name through LD_LIBRARY_PATH: DPDK refuses a path with
+# a folder in it that everybody may write to.
+DRIVERS = ("librte_net_vhost.so", "librte_mempool_ring.so")
+
+F_MRG_RXBUF, F_EVENT_IDX, F_INDIRECT, F_PACKED = 15, 29, 28, 34
+
+
+def _wanted() -> list[str]:
+    """dpdk-dev and what its programs need to run, without headers."""
+    out = subprocess.run(["apt-cache", "depends", PACKAGE], check=False,
+                         capture_output=True, text=True).stdout
+    found = re.search(r"Depends: librte-vhost(\S+)", out)
+    if not found:
+        raise debian.PackageError(f"{PACKAGE} depends on no librte-vhost")
+    names = [PACKAGE, f"librte-net-vhost{found.group(1)}"]
+    needed = debian.missing_dependencies(names)
+    return sorted({*names, *(n for n in needed if not n.endswith("-dev") and
+                             "-meta-" not in n)})
+
+
+def fetch() -> None:
+    """Unpack testpmd, if it is not there yet."""
+    OUT.mkdir(parents=True, exist_ok=True)
+    with (OUT / ".lock").open("w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        stamp = OUT / "stamp"
+        if stamp.exists():
+            return
+        try:
+            wanted = _wanted()
+        except debian.PackageError:
+            if not debian.refresh_lists():
+                raise
+            wanted = _wanted()
+        debian.unpack(wanted, OUT / "debs", ROOT, dependencies=False)
+        stamp.write_text("\n".join(wanted), encoding="ascii")
+
+
+def _driver(name: str) -> str:
+    """@name with the number of this DPDK's binary interface."""
+    found = sorted(ROOT.glob(f"usr/lib/*/{name}.*"))
+    if not found:
+        raise debian.PackageError(f"{PACKAGE} has no {name}")
+    return found[0].name
+
+
+@dataclass
+class Counters:
+    """What one port counted, seen from testpmd."""
+
+    received: int
+    received_dropped: int
+    sent: int
+    sent_dropped: int
+
+
+class Testpmd:
+    """testpmd with @ports vhost-user sockets, two of them joined each."""
+
+    __test__ = False
+
+    def __init__(self, work: Path, *, ports: int = 2, queues: int = 1,
+                 name: str = "testpmd", forward: str = "io",
+                 options: str = ",tso=1,legacy-ol-flags=1") -> None:
+        folder = socket_folder(work)
+        self.sockets = [folder / f"{name}{i}.sock" for i in range(ports)]
+        self.log = work / f"{name}.log"
+        self._work = work
+        self._queues = queues
+        self._forward = forward
+        self._options = options
+        self._process: subprocess.Popen[bytes] | None = None
+        self._reader: threading.Thread | None = None
+
+    def _command(self) -> list[str]:
+        """Threads are not bound to processors, so that others get some."""
+        command = [str(PROGRAM), "--no-huge", "-m", "384", "--no-pci",
+                   "--no-telemetry", "--no-shconf",
+                   "--lcores", "0@(0-1),1@(0-1)"
+                   if (os.cpu_count() or 1) > 1 else "0@0,1@0"]
+        for driver in DRIVERS:
+            command += ["-d", _driver(driver)]
+        for i, path in enumerate(self.sockets):
+            command += ["--vdev", f"net_vhost{i},iface={path},"
+                        f"queues={self._queues}{self._options}"]
+        return command + [
+            "--", "--interactive", f"--forward-mode={self._forward}",
+            f"--rxq={self._queues}", f"--txq={self._queues}",
+            "--total-num-mbufs=32768"]
+
+    def start(self) -> Testpmd:
+        fetch()
+        env = dict(os.environ, LD_LIBRARY_PATH=debian.library_path(ROOT),
+                   RUNTIME_DIRECTORY=str(self._work))
+        for path in self.sockets:
+            path.unlink(missing_ok=True)
+        # On a terminal, or its lines would come when it ends.
+        ours, its = pty.openpty()
+        try:
+            self._process = subprocess.Popen(
+                self._command(), env=env, stdin=subprocess.PIPE, stdout=its,
+                stderr=subprocess.STDOUT, preexec_fn=lambda: os.nice(5))
+        finally:
+            os.close(its)
+        self._reader = threading.Thread(target=self._drain, args=[ours],
+                                        daemon=True)
+        self._reader.start()
+        wait_until(self._is_ready, 30, "testpmd to listen")
+        self.say("start")
+        wait_until(lambda: "packet forwarding - ports=" in self.text(), 20,
+                   "testpmd to forward")
+        return self
+
+    def _drain(self, fd: int) -> None:
+        with self.log.open("ab", buffering=0) as log:
+            while True:
+                try:
+                    data = os.read(fd, 65536)
+                except OSError:       # the other end is closed
+                    data = b""
+                if not data:
+                    os.close(fd)
+                    return
+                log.write(data)
+
+    def _is_ready(self) -> bool:
+        if not self.is_running():
+            raise HarnessError("testpmd ended: " + self.text()[-800:])
+        return all(is_listening(path) for path in self.sockets)
+
+    def text(self) -> str:
+        if not self.log.exists():
+            return ""
+        return self.log.read_text("utf-8", "replace").replace("\r", "")
+
+    def say(self, line: str) -> None:
+        """Type a command on the console."""
+        assert self._process is not None and self._process.stdin is not None
+        self._process.stdin.write(line.encode() + b"\n")
+        self._process.stdin.flush()
+
+    def ask(self, line: str, end: str, seconds: float = 20) -> str:
+        """What the console says to @line, up to the pattern @end."""
+        start = len(self.text())
+        self.say(line)
+
+        def look() -> str:
+            text = self.text()[start:]
+            found = re.search(end, text)
+            return text[:found.end()] if found else ""
+        return wait_until(look, seconds, f"testpmd's answer to {line!r}")
+
+    def counters(self) -> list[Counters]:
+        """Packets that each port forwarded since the start."""
+        text = self.ask("show fwd stats all", r"all ports\+[^+]*\++")
+        found = []
+        for part in text.split("Forward statistics for port ")[1:]:
+            numbers = dict(re.findall(r"([RT]X-\w+): (\d+)", part))
+            found.append(Counters(*(int(numbers[n]) for n in (
+                "RX-packets", "RX-dropped", "TX-packets", "TX-dropped"))))
+        return found
+
+    def queue_counters(self, port: int) -> dict[str, int]:
+        """DPDK's counters of each queue of @port: name -> value."""
+        text = self.ask(f"show port xstats {port}",
+                        rf"statistics for port {port} *\n(\w+: \d+\n)+")
+        return {name: int(value) for name, value
+                in re.findall(r"(\w+): (\d+)\n", text)}
+
+    def features(self, port: int) -> int:
+        """What QEMU and testpmd agreed on last."""
+        path = re.escape(str(self.sockets[port]))
+        found = re.findall(path + r"\)? negotiated Virtio features: (\w+)",
+                           self.text())
+        if not found:
+            raise HarnessError("testpmd negotiated nothing")
+        return int(found[-1], 16)
+
+    def regions(self, port: int) -> list[int]:
+        """Sizes of the memory regions that it was given last."""
+        path = re.escape(str(self.sockets[port]))
+        last = re.split(path + r"\)? read message VHOST_USER_SET_MEM_TABLE",
+                        self.text())[-1]
+        return [int(size, 16) for size in re.findall(
+            path + r"\)? guest memory region size: (\w+)", last)]
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    def kill(self) -> None:
+        """As a crash would end it."""
+        if self._process is not None:
+            self._process.kill()
+            self._finish()
+
+    def stop(self) -> None:
+        if self._process is None:
+            return
+        if self.is_running():
+            self._process.send_signal(signal.SIGTERM)
+        end = time.monotonic() + 10
+        while self.is_running() and time.monotonic() < end:
+            time.sleep(0.05)
+        self.kill()
+
+    def _finish(self) -> None:
+        assert self._process is not None and self._reader is not None
+        self._process.wait()
+        if self._process.stdin is not None:
+            self._process.stdin.close()
+        self._reader.join(10)
+        self._process = None

@@ -1,0 +1,125 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Frames through DPDK's testpmd, counted and compared byte for byte."""
+
+from __future__ import annotations
+
+import time
+
+import harness
+from net_frames import (FEW, NO_TABLES, OFFLOADED, Exchange,
+                        check_backend)
+from net_guest import Console, add_interface, no_isolation
+from net_testpmd import Testpmd
+
+
+class Frames(harness.IsolationTest):
+    """Two interfaces of one guest, joined by testpmd."""
+
+    megabytes = 384
+
+    def start(self, *, queues: int = 1, mergeable: bool = True,
+              guest_packed: bool = False, packed: bool = False,
+              netdev: str = "", device: str = "", mtu: int = 1500,
+              chardev: str = "") -> None:
+        if self.isolated and no_isolation():
+            self.skipTest(no_isolation())
+        self.backend = Testpmd(self.work, queues=queues)
+        self.addCleanup(self.backend.stop)
+        self.backend.start()
+        self.vm = self.make_vm()
+        self.vm.add_args("-smp", str(queues))
+        device += (f",packed={'on' if guest_packed else 'off'}"
+                   f",mrg_rxbuf={'on' if mergeable else 'off'}")
+        props = harness.isolation_args(self.vm, self.iothread, self.isolated)
+        if props:
+            props += (f",memory-isolation-packed={'on' if packed else 'off'}"
+                      f"{netdev}")
+        for number, path in enumerate(self.backend.sockets):
+            add_interface(self.vm, path, number, queues=queues, netdev=props,
+                          device=device, chardev=chardev)
+        self.console = Console(self.vm, mtu=mtu)
+        self.addCleanup(self.console.close)
+        self.console.launch()
+        self.exchange = Exchange(self, self.console, self.backend)
+        check_backend(self, self.backend,
+                      packed=packed if self.isolated else guest_packed,
+                      mergeable=mergeable,
+                      guest_bytes=self.megabytes << 20 if self.isolated
+                      else None)
+
+    def finish(self, per_queue: bool = True) -> None:
+        self.exchange.check_counters(per_queue)
+        self.exchange.check_nothing_dropped()
+        self.assertEqual(self.exchange.lost(), 0)
+        self.console.end()
+
+    def test_split(self) -> None:
+        self.start()
+        self.exchange.frames()
+        self.exchange.frames(OFFLOADED)
+        self.finish()
+
+    def test_packed_two_queues(self) -> None:
+        self.start(guest_packed=True, packed=True, queues=2)
+        self.exchange.frames(lanes=2)
+        self.exchange.frames(OFFLOADED, lanes=2)
+        self.finish()
+
+    def test_largest_frames_there_are(self) -> None:
+        """65,549 bytes; with the header before it the guest's whole buffer."""
+        self.start(mtu=65535)
+        self.exchange.frames("--largest 65549 --window 130", frames=600)
+        self.finish()
+
+    def test_largest_frames_without_mergeable_buffers(self) -> None:
+        self.start(mtu=65535, mergeable=False, guest_packed=True, packed=True,
+                   **NO_TABLES)
+        self.exchange.frames(f"--largest 65549 --window 3000 {FEW}",
+                             frames=600)
+        self.finish()
+
+    def test_thousand_receive_buffers_of_64_kibibytes(self) -> None:
+        """Pinned all the time, on each side; nobody else is starved."""
+        self.megabytes = 512
+        self.start(mtu=65535, mergeable=False,
+                   device=",rx_queue_size=1024,tx_queue_size=1024")
+        self.exchange.frames("--largest 65549 --window 12000 --burst 400",
+                             frames=1200)
+        self.exchange.frames("--largest 100 --burst 400 --window 1000",
+                             frames=3000)
+        self.finish()
+
+    def test_link_goes_down_and_up(self) -> None:
+        """The guest is not told, and goes on sending into the void."""
+        self.start(guest_packed=True, packed=True, device=",status=off")
+        self.exchange.frames()
+        for ident in ("net0", "net1"):
+            self.vm.cmd("set_link", name=ident, up=False)
+        self.console.run("net-frames eth0 eth1 --void 200")
+        for ident in ("net1", "net0"):
+            self.vm.cmd("set_link", name=ident, up=True)
+        self.exchange.frames()
+        self.exchange.frames(OFFLOADED, frames=500)
+        self.console.end()
+
+    def test_number_of_queues_changes(self) -> None:
+        self.start(queues=2, guest_packed=True)
+        for channels in (2, 1, 2):
+            self.exchange.frames(f"--channels {channels}", frames=500,
+                                 lanes=2)
+        self.finish(per_queue=False)
+
+    def test_vm_stops_and_goes_on(self) -> None:
+        """What was on its way to a port that had stopped is lost, no more."""
+        self.start(queues=2, guest_packed=True, packed=True)
+        start = self.console.begin("net-frames eth0 eth1 --frames 20000 "
+                                   "--lanes 2 --lossy 1")
+        for _ in range(8):
+            self.vm.cmd("stop")
+            self.vm.cmd("cont")
+            time.sleep(0.2)
+        status, said = self.console.finish(start)
+        self.assertEqual(status, 0, said)
+        self.exchange.note(said, 2)
+        self.exchange.check_counters()
+        self.console.end()
