@@ -55,6 +55,7 @@ RELEASE_PROGRAMS: dict[str, tuple[str, str, list[str]]] = {
     "virtiofsd-rust": (
         "trixie", "usr/libexec/virtiofsd",
         ["virtiofsd", "libc6", "libcap-ng0", "libgcc-s1", "libseccomp2"]),
+    "passt": ("trixie", "usr/bin/passt", ["passt", "libc6", "libgcc-s1"]),
     "grub-mkimage": (
         "bookworm", "usr/bin/grub-mkimage",
         ["grub-common", "grub-pc-bin", "grub-efi-amd64-bin", "libc6",
