@@ -93,6 +93,7 @@ FS = ("trees of files from both sides, random operations on a file, renames, "
       "links, attributes, a large folder")
 FRAMES = ("frames between two interfaces, plain and of 64 KiB with offloads, "
           "counted by both sides")
+TCP = "a file over TCP, both ways, one by one and at once"
 QSD = "qemu-storage-daemon"
 
 ROWS = (
@@ -115,6 +116,10 @@ ROWS = (
     Row("vhost-user-net", "testpmd-unmergeable",
         "dpdk-testpmd, buffers not mergeable", "net_frames:testpmd", FRAMES,
         rings=RINGS, queues=(1, 2), options={"mergeable": False}),
+    # Both have one queue pair.
+    Row("vhost-user-net", "passt", "passt (Debian 13)", "net_tcp:passt", TCP),
+    Row("vhost-user-net", "bridge", "tests/vhost-user-bridge",
+        "net_tcp:bridge", TCP),
 )
 
 
