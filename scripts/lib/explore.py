@@ -11,7 +11,6 @@ See tests/explore.
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -107,44 +106,29 @@ def prove(form: str, scenarios: list[str]) -> int:
     return tap.end()
 
 
-def plant(fault: planted.Planted, program: rings.Program,
-          folder: Path) -> tuple[Path | None, str]:
-    """The explorer with @fault in it, or why there is none."""
-    ring = folder / "ring"
-    (ring / "hw/virtio").mkdir(parents=True)
-    for name in rings.RING + rings.HEADERS:
-        shutil.copy2(rings.TOP / name, ring / name)
-    target = ring / "hw/virtio" / fault.file
-    text = target.read_text(encoding="utf-8")
-    if text.count(fault.old) != 1:
-        return None, (f"{fault.file} has its text {text.count(fault.old)} "
-                      "times: bring tests/explore/planted.py up to date")
-    target.write_text(text.replace(fault.old, fault.new), encoding="utf-8")
-    return program.make_with(ring, fault.file, folder), ""
-
-
 def find_planted(names: list[str]) -> int:
     """Each fault is found, in a scenario where nothing is without it."""
     tap = rings.Tap()
-    explorer().make()
+    program = explorer()
+    program.make()
     sound: dict[str, int] = {}
     for fault in planted.FAULTS:
         if names and fault.name not in names:
             continue
         key = " ".join(sorted(fault.options))
         if key not in sound:
-            sound[key], _ = explore(explorer().path, fault.options)
-        folder = rings.OUT / "planted" / fault.name
-        shutil.rmtree(folder, ignore_errors=True)
-        program, why = plant(fault, explorer(), folder)
-        if program:
-            status, text = explore(program, fault.options)
-            why = (text.strip().splitlines() or ["it said nothing"])[-1]
-            if status != 1 or fault.fault not in why or sound[key] != 0:
-                why += f" (status {status}; {sound[key]} without the fault)"
-                program = None
-        tap.result(program is not None, f"{fault.name}: {why}")
-        shutil.rmtree(folder, ignore_errors=True)
+            sound[key], _ = explore(program.path, fault.options)
+        good = False
+        with rings.planted_copy(fault) as (folder, why):
+            if not why:
+                bad = program.make_with(folder / "ring", fault.file, folder)
+                status, text = explore(bad, fault.options)
+                why = (text.strip().splitlines() or ["it said nothing"])[-1]
+                good = (status == 1 and fault.fault in why and
+                        sound[key] == 0)
+                if not good:
+                    why += f" (status {status}; {sound[key]} without it)"
+        tap.result(good, f"{fault.name}: {why}")
     return tap.end()
 
 

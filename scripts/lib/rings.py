@@ -10,10 +10,12 @@ from __future__ import annotations
 import fcntl
 import json
 import shlex
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Protocol
 
 TOP = Path(__file__).resolve().parents[2]
 QEMU = TOP / "build/qemu"
@@ -91,6 +93,7 @@ class Program:
                        for flag in ("-iquote", str(folder))]
         self._flags = flags or []
         self._link = link or []
+        self.extra: list[Path] = []     # objects that somebody else made
 
     def _inputs(self) -> list[Path]:
         headers = [TOP / header for header in HEADERS]
@@ -118,13 +121,13 @@ class Program:
         run([self._compiler, *self._flags, "-o", str(path), *objects, *glib,
              *self._link])
 
-    def make(self, extra: list[Path] | None = None) -> Path:
+    def make(self) -> Path:
         """The program, new if something that it is made of is."""
         with locked(self.folder):
             if not self._is_new():
                 objects = [self._compile(source, TOP, self.folder)
                            for source in self._sources]
-                objects += [str(path) for path in extra or []]
+                objects += [str(path) for path in self.extra]
                 self._link_program(objects, self.path)
         return self.path
 
@@ -137,8 +140,45 @@ class Program:
                    for source in own]
         objects += [str(self.folder / (source.stem + ".o"))
                     for source in self._sources if source.stem not in names]
+        objects += [str(path) for path in self.extra]
         self._link_program(objects, folder / "program")
         return folder / "program"
+
+
+class Planted(Protocol):
+    """A fault: in @file, the text @old is replaced by @new."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def file(self) -> str: ...
+
+    @property
+    def old(self) -> str: ...
+
+    @property
+    def new(self) -> str: ...
+
+
+@contextmanager
+def planted_copy(fault: Planted) -> Iterator[tuple[Path, str]]:
+    """A folder with the ring files in ring/, @fault in them; or why not."""
+    folder = OUT / "planted" / fault.name
+    shutil.rmtree(folder, ignore_errors=True)
+    (folder / "ring/hw/virtio").mkdir(parents=True)
+    for name in RING + HEADERS:
+        shutil.copy2(TOP / name, folder / "ring" / name)
+    target = folder / "ring/hw/virtio" / fault.file
+    text = target.read_text(encoding="utf-8")
+    target.write_text(text.replace(fault.old, fault.new), encoding="utf-8")
+    times = text.count(fault.old)
+    try:
+        yield folder, "" if times == 1 else (
+            f"{fault.file} has its text {times} times: bring the list of "
+            "faults up to date")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 class Tap:

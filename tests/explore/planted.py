@@ -96,8 +96,10 @@ FAULTS = [
             "foreign_write16(&p->desc[p->batch_slot].flags",
             "--memory c11 --size 2 --num 2 --event-idx", "for the device"),
     Planted("packed-take-without-acquire", PACKED,
-            "foreign_read16_acquire(&desc->flags)",
-            "foreign_read16(&desc->flags)",
+            "if (!packed_flags_used(foreign_read16_acquire(&desc->flags),\n"
+            "                           p->next_used.wrap)) {",
+            "if (!packed_flags_used(foreign_read16(&desc->flags),\n"
+            "                           p->next_used.wrap)) {",
             "--memory c11 --size 1 --num 2 --event-idx",
             "came back with the length"),
 
