@@ -22,8 +22,8 @@ ASAN = BUILD / "qemu-asan"
 PYTHON = "/usr/bin/python3"
 FUNCTIONAL = TOP / "tests/functional/isolation"
 
-PLAIN_GROUPS = ("unit", "qtest", "functional", "devices", "code")
-SLOW_GROUPS = ("bare", "compile")
+PLAIN_GROUPS = ("unit", "qtest", "functional", "devices", "rings", "code")
+SLOW_GROUPS = ("bare", "compile", "rings-deep")
 
 # QEMU's own tests that must pass unchanged: the part of their path that says
 # which device they are about.
@@ -170,6 +170,19 @@ def code_tests() -> list[Test]:
     return tests
 
 
+def ring_tests(group: str, suffix: str, limit: int) -> list[Test]:
+    """The ring files alone: explored, and against devices of others."""
+    runs = [("explore", f"split{suffix}"), ("explore", f"packed{suffix}"),
+            ("peer", f"linux{suffix}"), ("peer", f"threads{suffix}")]
+    if not suffix:
+        runs += [("explore", "planted"), ("peer", "planted"),
+                 ("peer", "tsan")]
+    return [Test(f"{group}/{script}-{what.removesuffix(suffix)}",
+                 (PYTHON, str(TOP / f"scripts/lib/{script}.py"), what), limit,
+                 TOP, tap=True)
+            for script, what in runs]
+
+
 def slow_tests() -> list[Test]:
     lib = TOP / "scripts/lib"
     return [
@@ -181,9 +194,9 @@ def slow_tests() -> list[Test]:
                                        "--compile",
                                        str(BUILD / "check/series")), 7200,
              TOP, alone=True),
-    ]
+    ] + ring_tests("rings-deep", "-deep", 3600)
 
 
 def all_tests() -> list[Test]:
-    return (unit_tests() + qtests() + functional_tests() + code_tests() +
-            slow_tests())
+    return (unit_tests() + qtests() + functional_tests() +
+            ring_tests("rings", "", 600) + code_tests() + slow_tests())
