@@ -6,8 +6,15 @@ from __future__ import annotations
 import importlib
 from pathlib import Path
 
-from harness import GuestVm, IsolationTest, isolation_args
+import backend_view
+from harness import GuestVm, IsolationTest, Program, isolation_args
 from matrix import Cell
+
+JOB = """
+sh /cell.sh || exit
+echo CELL done
+read word
+"""
 
 
 class DeviceCase(IsolationTest):
@@ -57,7 +64,28 @@ class DeviceCase(IsolationTest):
     def run_cell(self, vm: GuestVm, cell: Cell, script: str,
                  files: dict[str, Path] | None = None,
                  seconds: float = 120) -> None:
-        """Boot the cell's kernel, run @script, expect that it succeeded."""
-        vm.add_job(script, files, kernel=cell.kernel)
+        """Boot the cell's kernel, run @script, expect that it succeeded.
+
+        While the guest still has the device, its backend is searched for a
+        page of the guest that was no part of any request.
+        """
+        secret = backend_view.Secret()
+        path = self.work / "cell.sh"
+        path.write_text(script, "utf-8")
+        vm.add_job(secret.shell() + JOB, {**(files or {}), "cell.sh": path},
+                   kernel=cell.kernel)
         vm.launch()
+        found = vm.wait_serial(r"^(CELL done|RESULT \w+)", seconds)
+        if found.group(1) == "CELL done":
+            for program in self.programs:
+                self.look_at_backend(program, secret.needle)
+            vm.say("go")
         self.expect_ok(vm, seconds)
+
+    def look_at_backend(self, program: Program, needle: bytes) -> None:
+        seen = backend_view.count_secret(program.pid, needle)
+        if self.isolated:
+            self.assertEqual(seen, 0, "the backend can read guest memory")
+        else:
+            self.assertGreater(seen, 0, "a search that finds nothing: the "
+                               "backend shares all memory of the guest")

@@ -355,6 +355,7 @@ class IsolationTest(unittest.TestCase):
         shutil.rmtree(self.work, ignore_errors=True)
         self.work.mkdir(parents=True)
         self.isolated = is_isolated()
+        self.programs: list[Program] = []
         guest.build()
 
     def _take_lock(self) -> None:
@@ -372,16 +373,18 @@ class IsolationTest(unittest.TestCase):
         return path
 
     def start_backend(self, image: Path | None, **options: Any) -> Backend:
-        backend = Backend(self.work, image, **options)
-        self.addCleanup(backend.stop)
-        return backend.start()
+        """A storage daemon that runs until the test ends."""
+        return self._start(Backend(self.work, image, **options))
+
+    def _start(self, program: P) -> P:
+        self.addCleanup(program.stop)
+        self.programs.append(program)
+        return program.start()
 
     def start_program(self, command: list[str], name: str = "backend",
                       env: dict[str, str] | None = None) -> Program:
         """@command with "{socket}" in it, until the test ends."""
-        program = Program(self.work, command, name, env)
-        self.addCleanup(program.stop)
-        return program.start()
+        return self._start(Program(self.work, command, name, env))
 
     def make_vm(self, name: str = "vm") -> GuestVm:
         vm = GuestVm(self.work, name)

@@ -24,7 +24,11 @@ there, and this:
     run.guest_ring(cell)       "split" or "packed", for that packed=
     run.run_cell(vm, cell, script, files=None, seconds=120)
                                boot the cell's kernel, run @script in the
-                               guest, expect "RESULT ok"
+                               guest, expect "RESULT ok"; before the guest
+                               ends, each backend that run.start_program() or
+                               run.start_backend() began is searched for a
+                               secret of the guest, which it must not see (on)
+                               or must (off)
     run.need(reason)           skip, if @reason is not ""
 
 It must verify data on both sides: a workload that only sees a device appear
