@@ -85,10 +85,11 @@ ShadowRingFormat vhost_svq_ring_format(uint64_t features)
 uint16_t vhost_svq_ring_size(const VhostShadowVirtqueue *svq,
                              uint16_t guest_size)
 {
-    uint64_t features = svq_of_const(svq)->features;
+    const Svq *q = svq_of_const(svq);
+    uint16_t size = MIN(guest_size, q->max_size);
 
-    return vhost_svq_ring_format(features) == SHADOW_RING_SPLIT ?
-           pow2floor(guest_size) : guest_size;
+    return vhost_svq_ring_format(q->features) == SHADOW_RING_SPLIT ?
+           pow2floor(size) : size;
 }
 
 /* Virtio 1.2, 2.8.1: both wrap counters begin with 1. */
@@ -100,10 +101,13 @@ uint32_t vhost_svq_ring_base(const VhostShadowVirtqueue *svq)
            0 : SVQ_BASE_DRIVER_WRAP_COUNTER | SVQ_BASE_DEVICE_WRAP_COUNTER;
 }
 
-void vhost_svq_set_features(VhostShadowVirtqueue *svq, uint64_t features)
+void vhost_svq_set_device(VhostShadowVirtqueue *svq, uint64_t features,
+                          uint16_t max_size)
 {
     Svq *q = svq_of(svq);
 
     assert(!q->vq);
     q->features = features;
+    /* A ring has at least one descriptor, whatever the device says. */
+    q->max_size = MAX(max_size, 1);
 }

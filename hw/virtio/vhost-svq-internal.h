@@ -65,6 +65,7 @@ typedef struct Svq {
 
     /* The owner's wishes; they hold across stop and start. */
     uint64_t features;
+    uint16_t max_size;          /* descriptors of the device's ring      */
     unsigned poll_limit_ms;
     EventNotifier guest_kick;   /* borrowed                              */
     EventNotifier guest_call;   /* borrowed; all zero if unbound         */

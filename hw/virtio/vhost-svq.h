@@ -77,25 +77,29 @@ uint64_t vhost_svq_guest_features(uint64_t offered);
 uint64_t vhost_svq_device_features(uint64_t acked, uint64_t offered);
 
 /**
- * vhost_svq_set_features() - what was acknowledged to the device
+ * vhost_svq_set_device() - what the next ring's device is like
  * @svq: stopped
- * @features: feature bits, of which those of the ring matter
+ * @features: that were acknowledged to it; those of the ring matter
+ * @max_size: descriptors that a ring of it can have
  */
-void vhost_svq_set_features(VhostShadowVirtqueue *svq, uint64_t features);
+void vhost_svq_set_device(VhostShadowVirtqueue *svq, uint64_t features,
+                          uint16_t max_size);
 
 /**
  * vhost_svq_ring_size() - descriptors, for VHOST_SET_VRING_NUM
- * @svq: features are set
+ * @svq: after vhost_svq_set_device()
  * @guest_size: descriptors of the guest's ring, which can be any number if it
  *     is a packed one
+ *
+ * As many as the guest has, if the device and the format let it.
  */
 uint16_t vhost_svq_ring_size(const VhostShadowVirtqueue *svq,
                              uint16_t guest_size);
 
 /**
  * vhost_svq_ring_base() - where a new ring begins, for VHOST_SET_VRING_BASE
- * @svq: features are set, and the device knows them: how it reads this number
- *     depends on the format
+ * @svq: after vhost_svq_set_device(); the device knows the features already,
+ *     since how it reads this number depends on the format
  */
 uint32_t vhost_svq_ring_base(const VhostShadowVirtqueue *svq);
 
@@ -120,7 +124,7 @@ void vhost_svq_set_poll_limit(VhostShadowVirtqueue *svq, unsigned ms);
 
 /**
  * vhost_svq_start() - make a ring and begin to move requests
- * @svq: stopped, with notifiers and features
+ * @svq: stopped, with notifiers, after vhost_svq_set_device()
  * @vdev: the device
  * @vq: the guest's queue
  * @iova_tree: where the device finds memory; outlives the run.  The area of

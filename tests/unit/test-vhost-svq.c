@@ -79,12 +79,14 @@ static void test_features_ring(void)
 {
     VhostShadowVirtqueue *svq = vhost_svq_new(NULL, NULL);
 
-    vhost_svq_set_features(svq, NEEDED);
+    vhost_svq_set_device(svq, NEEDED, 300);
     g_assert_cmpuint(vhost_svq_ring_size(svq, 256), ==, 256);
     g_assert_cmpuint(vhost_svq_ring_size(svq, 255), ==, 128);
+    g_assert_cmpuint(vhost_svq_ring_size(svq, 1024), ==, 256);
     g_assert_cmphex(vhost_svq_ring_base(svq), ==, 0);
-    vhost_svq_set_features(svq, NEEDED | PACKED);
+    vhost_svq_set_device(svq, NEEDED | PACKED, 300);
     g_assert_cmpuint(vhost_svq_ring_size(svq, 255), ==, 255);
+    g_assert_cmpuint(vhost_svq_ring_size(svq, 1024), ==, 300);
     /* Two indices of 0, two wrap counters of 1. */
     g_assert_cmphex(vhost_svq_ring_base(svq), ==, 0x80008000);
     vhost_svq_free(svq);
@@ -169,6 +171,8 @@ static void ring_is_full(SvqHarness *h)
     event_notifier_set(&h->vq->kick);
     svq_settle();
     g_assert_cmpuint(mock_vq_num_offered(h->vq), ==, num - fits - 1);
+    /* Nor does the queue wake itself. */
+    g_assert_cmpuint(svq_take_events(&h->vq->kick), ==, 0);
 
     svq_use(h, 0, 0);
     svq_publish_used(h);
