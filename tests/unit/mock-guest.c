@@ -214,7 +214,8 @@ void mock_guest_add(MockGuest *g, MockGuestRequest *r, bool in, uint32_t len,
         pos = last->addr - RAM_BASE + last->len + MOCK_GUEST_GUARD;
     }
     pos = ROUND_UP(pos + MOCK_GUEST_GUARD, align) + shift;
-    g_assert_cmpuint(pos + len + MOCK_GUEST_GUARD, <=, start + g->params.slot_bytes);
+    g_assert_cmpuint(pos + len + MOCK_GUEST_GUARD, <=,
+                     start + g->params.slot_bytes);
     r->bufs[num] = (VirtQueueBuf) { .addr = RAM_BASE + pos, .len = len };
     if (in) {
         r->num_in++;

@@ -170,7 +170,7 @@ unsigned backend_fetch_all(QueueHarness *h);
 void backend_use(QueueHarness *h, unsigned i, uint64_t written, uint32_t len);
 /** All writable bytes. */
 void backend_complete(QueueHarness *h, unsigned i);
-/** Answer to GET_VRING_BASE: the last @num requests of @held were not fetched. */
+/** Answer to GET_VRING_BASE: the last @num of @held were not fetched. */
 uint32_t backend_base_before(const QueueHarness *h, unsigned num);
 /** Show what was used, and call if that was asked for. */
 void backend_publish(QueueHarness *h);

@@ -38,21 +38,31 @@ static void expect_kick(RingHarness *h, int ahead, unsigned num, bool chain)
     harness_take_all(h);
 }
 
-/* Near the batch, and for small packed rings at every place there is. */
-static void kick_event(RingHarness *h)
+/* Of the events, those near the batch; in a small packed ring all of them. */
+static void kick_event_here(RingHarness *h, unsigned num, bool chain)
 {
     int cycle = MIN(h->device.cycle, 16);
+
+    for (int ahead = -3; ahead < cycle; ahead++) {
+        expect_kick(h, ahead, num, chain);
+    }
+    expect_kick(h, h->device.cycle / 2, num, chain);
+    expect_kick(h, g_test_rand_int_range(0, h->device.cycle), num, chain);
+}
+
+/* Batches and chains of any length, at each place. */
+static void kick_event(RingHarness *h)
+{
+    unsigned step = harness_place_step(h);
 
     if (!h->params.event_idx) {
         return;
     }
-    for (unsigned i = 0; i < 2; i++) {
-        for (unsigned num = 1; num <= MIN(h->params.size, 9); num++) {
-            for (int ahead = -3; ahead < cycle + 3; ahead++) {
-                expect_kick(h, ahead, num, i);
-            }
-            expect_kick(h, h->device.cycle / 2, num, i);
-            expect_kick(h, g_test_rand_int_range(0, h->device.cycle), num, i);
+    for (unsigned place = 0; place < 2 * h->params.size; place += step) {
+        for (unsigned num = 1; num <= MIN(h->params.size, 8); num++) {
+            harness_go_to(h, place);
+            kick_event_here(h, num, false);
+            kick_event_here(h, num, true);
         }
     }
 }
@@ -157,6 +167,9 @@ static void armed(RingHarness *h)
         harness_use_all(h);
         g_assert_false(mock_device_should_call(&h->device));
         harness_take_all(h);
+        /* Next time at another place. */
+        harness_round_trip(h, 1);
+        mock_device_should_call(&h->device);
     }
 }
 

@@ -160,6 +160,116 @@ static void first_base(RingHarness *h)
                     h->params.size == 1 ? 0 : 0x80018001);
 }
 
+#define ANSWER_REQUESTS 4
+
+/**
+ * Answer - a ring that has just stopped
+ * @h: with four requests published, of which all but @used are out
+ * @start: place where each begins; then the place after the last
+ */
+typedef struct Answer {
+    RingHarness *h;
+    uint32_t start[ANSWER_REQUESTS + 1];
+} Answer;
+
+static void answer_begin(Answer *a, const RingParams *params, unsigned place,
+                         int used)
+{
+    RingHarness *h = harness_new(params);
+
+    harness_go_to(h, place);
+    for (unsigned i = 0; i < ANSWER_REQUESTS; i++) {
+        a->start[i] = h->published_end;
+        harness_add(h, 1, i % 2);
+        harness_publish(h);
+        harness_fetch(h);
+    }
+    a->start[ANSWER_REQUESTS] = h->published_end;
+    a->h = h;
+    if (used >= 0) {
+        harness_use(h, used, 0);
+        harness_publish_used(h);
+        harness_take(h);
+    }
+}
+
+/* Returns: how many it says were not fetched; negative: it cannot be true. */
+static int answer_means(const Answer *a, uint32_t place, int used)
+{
+    bool packed = a->h->params.format == SHADOW_RING_PACKED;
+    int num = 0;
+
+    while (num <= ANSWER_REQUESTS && a->start[ANSWER_REQUESTS - num] != place) {
+        num++;
+    }
+    if (packed) {
+        /* None that came back already. */
+        return num <= ANSWER_REQUESTS - 1 - used ? num : -1;
+    }
+    /* Which of them came back is found out by take_back. */
+    return num <= ANSWER_REQUESTS - (used >= 0) ? num : -1;
+}
+
+static void expect_meaning(const RingParams *params, unsigned place, int used,
+                           uint32_t raw_base, uint32_t stop)
+{
+    Answer a;
+    uint16_t num = 0xdead;
+    int expected;
+
+    answer_begin(&a, params, place, used);
+    expected = answer_means(&a, stop, used);
+    g_assert_cmpint(shadow_ring_unfetched(a.h->ring, raw_base, &num), ==,
+                    expected >= 0);
+    g_assert_cmpint(num, ==, expected >= 0 ? expected : 0xdead);
+    g_assert_cmpint(!shadow_ring_fault(a.h->ring), ==, expected >= 0);
+    harness_free(a.h);
+}
+
+/* Each word that a packed device can answer with, about. */
+static void any_answer_packed(const RingParams *params, unsigned place,
+                              int used)
+{
+    static const uint16_t halves[] = { 0, 0x8000, 0xffff };
+    uint16_t size = params->size;
+
+    for (unsigned i = 0; i < 2 * (size + 3); i++) {
+        uint16_t off = i / 2 > size + 1 ? 0x7fff : i / 2;
+        bool wrap = i % 2;
+        uint32_t stop = off >= size ? UINT32_MAX : wrap ? off : off + size;
+
+        expect_meaning(params, place, used, off | wrap << 15 |
+                       (uint32_t)halves[i % 3] << 16, stop);
+    }
+}
+
+static void any_answer_split(const RingParams *params, unsigned place,
+                             int used)
+{
+    for (int i = -12; i < 12; i++) {
+        uint16_t answer = place + i;
+
+        expect_meaning(params, place, used, answer, answer);
+        expect_meaning(params, place, used, 0x10000 | answer, UINT32_MAX);
+    }
+}
+
+static void any_answer(RingHarness *h)
+{
+    if (h->params.size < 7 || h->params.size > 8 || h->params.blind) {
+        return;
+    }
+    for (unsigned place = 0; place < 2 * h->params.size; place++) {
+        for (int used = -1; used < ANSWER_REQUESTS; used++) {
+            if (h->params.format == SHADOW_RING_PACKED) {
+                any_answer_packed(&h->params, place, used);
+            } else {
+                any_answer_split(&h->params, place, used);
+            }
+        }
+    }
+}
+
 static void republish(RingHarness *h)
 {
     RingRequest *newest;
@@ -301,6 +411,7 @@ int main(int argc, char **argv)
     harness_add_test("device-may-fetch-again", fetch_again);
     harness_add_test("first-base-is-what-the-format-begins-with", first_base);
     harness_add_test("taken-back-requests-can-be-republished", republish);
+    harness_add_test("answer-means-exactly-one-thing", any_answer);
     hostile_add_tests(moves, ARRAY_SIZE(moves));
     return g_test_run();
 }
