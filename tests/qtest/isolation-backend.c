@@ -1,21 +1,25 @@
 /*
  * A vhost-user backend in a thread of the test.
  *
- * The thread waits for connections, messages and kicks, and serves requests
- * as its model says.  Rings run under the same lock as messages, so a queue
- * that has been stopped is not served any more.
+ * The thread connects, waits for messages and kicks, and serves requests as
+ * its model says.  Rings run under the same lock as messages, so a queue that
+ * has been stopped is not served any more.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"
 #include <poll.h>
+#include <sys/un.h>
 #include "qemu/bitops.h"
 #include "qemu/iov.h"
 #include "standard-headers/linux/virtio_config.h"
 #include "isolation-backend.h"
 
 #define WAIT_US (30 * G_USEC_PER_SEC)
+
+/* Between two attempts to connect. */
+#define CONNECT_MS 5
 
 uint8_t *mock_chain_read(const MockChain *chain, size_t *len)
 {
@@ -37,13 +41,33 @@ void mock_chain_write(const MockChain *chain, size_t offset, const void *data,
 
 /* Queues */
 
-static void queue_call(MockQueue *q)
+/*
+ * A ring starts when SET_VRING_KICK comes, and SET_VRING_CALL comes later: what
+ * was served in between is told then.
+ */
+static void queue_call_missed(MockQueue *q)
 {
     uint64_t one = 1;
 
-    if (mock_ring_should_call(&q->ring) && q->call >= 0) {
+    if (q->missed && q->call >= 0) {
         g_assert_cmpint(write(q->call, &one, sizeof(one)), ==, sizeof(one));
+        q->missed = false;
     }
+}
+
+static void queue_call(MockQueue *q)
+{
+    q->missed |= mock_ring_should_call(&q->ring);
+    queue_call_missed(q);
+}
+
+void mock_queue_set_call(MockQueue *q, int take_fd)
+{
+    if (q->call >= 0) {
+        close(q->call);
+    }
+    q->call = take_fd;
+    queue_call_missed(q);
 }
 
 static void queue_use(MockQueue *q, const MockChain *chain, uint32_t len)
@@ -72,6 +96,8 @@ static void queue_serve(MockBackend *b, unsigned n)
             armed = true;
             continue;
         }
+        /* What it asked for is behind it now. */
+        armed = false;
         if (b->model->serve(b, n, chain, &len)) {
             queue_use(q, chain, len);
         } else {
@@ -190,7 +216,6 @@ void mock_backend_disconnected(MockBackend *b)
     g_array_set_size(b->mappings, 0);
     b->features = b->protocol_features = 0;
     b->num_regions = b->table_fds = 0;
-    b->connected = false;
     g_cond_broadcast(&b->changed);
 }
 
@@ -251,6 +276,17 @@ void mock_backend_wait_running(MockBackend *b, unsigned num)
 
     g_mutex_lock(&b->lock);
     while (backend_num_running(b) != num) {
+        g_assert_true(g_cond_wait_until(&b->changed, &b->lock, end));
+    }
+    g_mutex_unlock(&b->lock);
+}
+
+void mock_backend_wait_session(MockBackend *b, unsigned num)
+{
+    int64_t end = g_get_monotonic_time() + WAIT_US;
+
+    g_mutex_lock(&b->lock);
+    while (b->sessions < num) {
         g_assert_true(g_cond_wait_until(&b->changed, &b->lock, end));
     }
     g_mutex_unlock(&b->lock);
@@ -348,22 +384,28 @@ static void backend_connection(MockBackend *b, short events)
     }
 }
 
-static void backend_accept(MockBackend *b)
+/* The peer listens, or will do so soon. */
+static void backend_connect(MockBackend *b)
 {
-    b->socket = accept4(b->listener, NULL, NULL, SOCK_CLOEXEC);
+    struct sockaddr_un addr = { .sun_family = AF_UNIX };
+
+    b->socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     g_assert_cmpint(b->socket, >=, 0);
+    g_strlcpy(addr.sun_path, b->path, sizeof(addr.sun_path));
+    if (connect(b->socket, (struct sockaddr *)&addr, sizeof(addr)) < 0) {
+        close(b->socket);
+        b->socket = -1;
+        return;
+    }
     b->sessions++;
-    b->connected = true;
     g_cond_broadcast(&b->changed);
 }
 
-enum { POLL_WAKE, POLL_LISTENER, POLL_SOCKET, POLL_KICKS };
+enum { POLL_WAKE, POLL_SOCKET, POLL_KICKS };
 
 static void backend_fill_poll(MockBackend *b, struct pollfd *fds)
 {
     fds[POLL_WAKE] = (struct pollfd) { b->wake[0], POLLIN };
-    fds[POLL_LISTENER] = (struct pollfd) { b->socket < 0 ? b->listener : -1,
-                                           POLLIN };
     fds[POLL_SOCKET] = (struct pollfd) { b->socket, POLLIN };
     for (unsigned n = 0; n < MOCK_QUEUES_MAX; n++) {
         fds[POLL_KICKS + n] = (struct pollfd) { b->queues[n].kick, POLLIN };
@@ -388,10 +430,10 @@ static void backend_dispatch(MockBackend *b, const struct pollfd *fds)
     if (fds[POLL_WAKE].revents) {
         g_assert_cmpint(read(b->wake[0], &byte, 1), ==, 1);
     }
-    if (fds[POLL_LISTENER].revents) {
-        backend_accept(b);
-    } else if (b->socket >= 0) {
+    if (b->socket >= 0) {
         backend_connection(b, fds[POLL_SOCKET].revents);
+    } else if (b->path) {
+        backend_connect(b);
     }
 }
 
@@ -402,9 +444,11 @@ static void *backend_thread(void *opaque)
 
     g_mutex_lock(&b->lock);
     while (!b->quit) {
+        int timeout = b->path && b->socket < 0 ? CONNECT_MS : -1;
+
         backend_fill_poll(b, fds);
         g_mutex_unlock(&b->lock);
-        poll(fds, G_N_ELEMENTS(fds), -1);
+        poll(fds, G_N_ELEMENTS(fds), timeout);
         g_mutex_lock(&b->lock);
         backend_dispatch(b, fds);
     }
@@ -413,7 +457,7 @@ static void *backend_thread(void *opaque)
 }
 
 MockBackend *mock_backend_new(const MockModel *model, uint64_t ring_features,
-                              void *opaque, int take_listener)
+                              void *opaque, const char *path)
 {
     MockBackend *b = g_new0(MockBackend, 1);
 
@@ -422,7 +466,7 @@ MockBackend *mock_backend_new(const MockModel *model, uint64_t ring_features,
     b->model = model;
     b->opaque = opaque;
     b->ring_features = ring_features;
-    b->listener = take_listener;
+    b->path = g_strdup(path);
     b->socket = -1;
     memcpy(b->config, model->config, model->config_size);
     b->mappings = g_array_new(false, false, sizeof(MockMapping));
@@ -456,9 +500,7 @@ void mock_backend_free(MockBackend *b)
     if (b->socket >= 0) {
         close(b->socket);
     }
-    if (b->listener >= 0) {
-        close(b->listener);
-    }
+    g_free(b->path);
     g_array_free(b->received, true);
     g_array_free(b->mappings, true);
     g_mutex_clear(&b->lock);

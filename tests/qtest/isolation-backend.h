@@ -107,6 +107,7 @@ typedef struct MockModel {
  * @running: between SET_VRING_KICK and GET_VRING_BASE
  * @kept: requests that @serve left with the backend, oldest first
  * @served: requests that were given back
+ * @missed: the driver wanted a call when there was nothing to call with
  */
 typedef struct MockQueue {
     MockRing ring;
@@ -117,6 +118,7 @@ typedef struct MockQueue {
     bool addressed;
     bool running;
     bool enabled;
+    bool missed;
     GQueue kept;
     unsigned served;
 } MockQueue;
@@ -156,11 +158,10 @@ struct MockBackend {
     GCond changed;
     GThread *thread;
     int wake[2];
-    int listener;
+    char *path;
     int socket;
     bool quit;
     unsigned sessions;
-    bool connected;
 
     uint64_t features;
     uint64_t protocol_features;
@@ -177,11 +178,11 @@ struct MockBackend {
 
 /**
  * mock_backend_new() - a backend, with its thread
- * @listener: socket on which it waits for connections, one after the other;
- *     consumed.  Or -1: messages come through mock_backend_message() only.
+ * @path: of the socket that it connects to, again and again if the connection
+ *     ends.  Or NULL: messages come through mock_backend_message() only.
  */
 MockBackend *mock_backend_new(const MockModel *model, uint64_t ring_features,
-                              void *opaque, int take_listener);
+                              void *opaque, const char *path);
 void mock_backend_free(MockBackend *b);
 
 /**
@@ -197,7 +198,7 @@ bool mock_backend_message(MockBackend *b, MockMessage *message,
 /** The connection has ended.  The caller holds the lock. */
 void mock_backend_disconnected(MockBackend *b);
 
-/** End the connection: the peer may come again. */
+/** End the connection, and make another one. */
 void mock_backend_hang_up(MockBackend *b);
 
 /**
@@ -209,6 +210,8 @@ void mock_backend_hang_up(MockBackend *b);
 void mock_backend_deliver(MockBackend *b, unsigned queue, const void *data,
                           size_t len);
 
+/** Wait until @num connections have been made, within a limit. */
+void mock_backend_wait_session(MockBackend *b, unsigned num);
 /** Wait until @num queues run, within a limit. */
 void mock_backend_wait_running(MockBackend *b, unsigned num);
 unsigned mock_backend_served(MockBackend *b, unsigned queue);
@@ -217,6 +220,7 @@ unsigned mock_backend_messages(MockBackend *b, MockRequest request);
 /* For the backend's own files; the lock is held. */
 void mock_queue_start(MockBackend *b, unsigned n);
 void mock_queue_stop(MockBackend *b, unsigned n);
+void mock_queue_set_call(MockQueue *q, int take_fd);
 void mock_backend_poke(MockBackend *b);
 
 /** All of @chain's readable bytes, in a new buffer. */

@@ -21,9 +21,9 @@
 
 enum {
     PCI_SLOT_OF_DEVICE = 4,
-    RAM_QUEUES = 0x1000000,
+    RAM_QUEUES = 0x800000,
     RAM_QUEUE_STRIDE = 0x4000,
-    RAM_DATA = 0x1100000,
+    RAM_DATA = 0x900000,
 };
 
 void device_random(void *data, size_t len)
@@ -42,9 +42,9 @@ static char *device_args(GuestDevice *d, const char *socket)
     const DeviceConfig *config = d->config;
 
     return g_strdup_printf(
-        "-nodefaults -M pc%s -m 32M -object memory-backend-shm,id=shared,"
-        "size=32M -object iothread,id=thread"
-        " -chardev socket,id=socket,path=%s"
+        "-nodefaults -M pc%s -m 16M -object memory-backend-shm,id=shared,"
+        "size=16M -object iothread,id=thread"
+        " -chardev socket,id=socket,path=%s,server=on"
         " -device %s,id=device,chardev=socket,addr=%d,packed=%s%s%s",
         config->isolated ? "" : ",memory-backend=shared", socket,
         d->kind->device, PCI_SLOT_OF_DEVICE,
@@ -67,12 +67,9 @@ GuestDevice *device_new(const DeviceKind *kind, const DeviceConfig *config)
     g_assert_nonnull(d->dir);
     socket = g_strdup_printf("%s/socket", d->dir);
     d->backend = mock_backend_new(&kind->model, config->backend_features,
-                                  d->state, qtest_socket_server(socket));
+                                  d->state, socket);
     args = device_args(d, socket);
     d->qts = qtest_init(args);
-    unlink(socket);
-    rmdir(d->dir);
-
     d->bus = qpci_new_pc(d->qts, NULL);
     d->pattern = guest_pattern_fill(d->qts, DEVICE_RAM);
     virtio_pci_init(&d->pci, d->bus, &addr);
@@ -82,8 +79,12 @@ GuestDevice *device_new(const DeviceKind *kind, const DeviceConfig *config)
 
 void device_free(GuestDevice *d)
 {
+    g_autofree char *socket = g_strdup_printf("%s/socket", d->dir);
+
     qtest_quit(d->qts);
     mock_backend_free(d->backend);
+    unlink(socket);
+    rmdir(d->dir);
     g_free(d->pci.pdev);
     qpci_free_pc(d->bus);
     g_free(d->dir);

@@ -12,7 +12,7 @@
 #include "isolation-evidence.h"
 
 /** Bytes of guest RAM. */
-#define DEVICE_RAM (32 * MiB)
+#define DEVICE_RAM (16 * MiB)
 
 /** Bytes that a model may use as it likes, at MockBackend.opaque. */
 #define DEVICE_STATE 4096
@@ -43,6 +43,7 @@ typedef struct GuestDevice GuestDevice;
  * @model: what the backend does; its features are what the driver wants too
  * @packed_if_shared: QEMU tells the backend of packed rings when the property
  *     is off
+ * @reconnects: a backend may come back
  * @traffic: a request each way, data checked
  */
 typedef struct DeviceKind {
@@ -50,6 +51,7 @@ typedef struct DeviceKind {
     const char *device;
     MockModel model;
     bool packed_if_shared;
+    bool reconnects;
     void (*traffic)(GuestDevice *d);
 } DeviceKind;
 

@@ -68,6 +68,7 @@ const DeviceKind device_i2c = {
         .serve = i2c_serve,
     },
     .packed_if_shared = true,
+    .reconnects = true,
     .traffic = i2c_traffic,
 };
 
@@ -156,6 +157,7 @@ const DeviceKind device_gpio = {
         .serve = gpio_serve,
     },
     .packed_if_shared = true,
+    .reconnects = true,
     .traffic = gpio_traffic,
 };
 
@@ -210,6 +212,7 @@ const DeviceKind device_input = {
         .serve = input_serve,
     },
     .packed_if_shared = true,
+    .reconnects = true,
     .traffic = input_traffic,
 };
 

@@ -88,6 +88,7 @@ const DeviceKind device_blk = {
         .serve = blk_serve,
     },
     .packed_if_shared = true,
+    .reconnects = true,
     .traffic = blk_traffic,
 };
 
@@ -160,6 +161,7 @@ const DeviceKind device_scsi = {
     .name = "scsi",
     .device = "vhost-user-scsi-pci,num_queues=1",
     .model = { .num_queues = 3, .receive = BIT(1), .serve = scsi_serve },
+    .reconnects = true,
     .traffic = scsi_traffic,
 };
 
@@ -357,6 +359,7 @@ const DeviceKind device_snd = {
         .serve = snd_serve,
     },
     .packed_if_shared = true,
+    .reconnects = true,
     .traffic = snd_traffic,
 };
 
@@ -392,5 +395,6 @@ const DeviceKind device_rng = {
     .device = "vhost-user-rng-pci",
     .model = { .num_queues = 1, .serve = rng_serve },
     .packed_if_shared = true,
+    .reconnects = true,
     .traffic = rng_traffic,
 };

@@ -94,21 +94,16 @@ static int take_vring_fd(const MockMessage *message, const int *fds,
     return fd;
 }
 
-static void replace_fd(int *fd, int with)
-{
-    if (*fd >= 0) {
-        close(*fd);
-    }
-    *fd = with;
-}
-
 static void set_vring_kick(MockBackend *b, const MockMessage *message,
                            const int *fds, unsigned num_fds)
 {
     unsigned n = message->u64 & 0xff;
     MockQueue *q = queue_at(b, n);
 
-    replace_fd(&q->kick, take_vring_fd(message, fds, num_fds));
+    if (q->kick >= 0) {
+        close(q->kick);
+    }
+    q->kick = take_vring_fd(message, fds, num_fds);
     g_assert_cmpint(q->kick, >=, 0);
     /* Without PROTOCOL_FEATURES a ring needs no SET_VRING_ENABLE. */
     if (!(b->features & BIT_ULL(MOCK_F_PROTOCOL_FEATURES))) {
@@ -123,7 +118,7 @@ static void set_vring_call(MockBackend *b, const MockMessage *message,
 {
     MockQueue *q = queue_at(b, message->u64 & 0xff);
 
-    replace_fd(&q->call, take_vring_fd(message, fds, num_fds));
+    mock_queue_set_call(q, take_vring_fd(message, fds, num_fds));
 }
 
 static void get_vring_base(MockBackend *b, MockMessage *message)

@@ -1,8 +1,9 @@
 /*
  * Every vhost-user device, with memory isolation and without.
  *
- * Each device is started, moves data both ways, is stopped, and all of that
- * again; with guest and backend using either ring format.  With the property
+ * Each device is started, moves data both ways, pauses, loses its backend, is
+ * stopped, and all of that again; with guest and backend using either ring
+ * format.  With the property
  * on, nothing of guest RAM may be in what the backend was given.  With it off
  * and RAM shared the same search must find it, or it would prove nothing.
  *
@@ -65,6 +66,22 @@ static void pause_and_continue(GuestDevice *d)
     mock_backend_wait_running(d->backend, d->kind->model.num_queues);
 }
 
+static void lose_backend(GuestDevice *d)
+{
+    unsigned session = d->backend->sessions;
+
+    mock_backend_hang_up(d->backend);
+    mock_backend_wait_session(d->backend, session + 1);
+    mock_backend_wait_running(d->backend, d->kind->model.num_queues);
+}
+
+/* With the property off, QEMU cannot tell where a packed ring stood. */
+static bool survives_loss(const DeviceTest *test)
+{
+    return test->kind->reconnects &&
+           (test->config->isolated || !test->config->guest_packed);
+}
+
 static void assert_ring_bits(GuestDevice *d)
 {
     uint64_t offered = d->config->backend_features;
@@ -92,6 +109,10 @@ static void test_device(const void *opaque)
         test->kind->traffic(d);
         pause_and_continue(d);
         test->kind->traffic(d);
+        if (survives_loss(test)) {
+            lose_backend(d);
+            test->kind->traffic(d);
+        }
         if (test->config->isolated) {
             evidence_assert_isolated(d->backend, qtest_pid(d->qts),
                                      &d->pattern);
@@ -130,7 +151,7 @@ static MockBackend *control_backend(uint64_t size, unsigned seals,
                                     uint64_t user_addr)
 {
     static const MockModel model = { .num_queues = 2 };
-    MockBackend *b = mock_backend_new(&model, 0, NULL, -1);
+    MockBackend *b = mock_backend_new(&model, 0, NULL, NULL);
     int fd = qemu_memfd_create("control", size, false, 0, seals,
                                &error_abort);
 
