@@ -134,9 +134,7 @@ class Testpmd:
                                         daemon=True)
         self._reader.start()
         wait_until(self._is_ready, 30, "testpmd to listen")
-        self.say("start")
-        wait_until(lambda: "packet forwarding - ports=" in self.text(), 20,
-                   "testpmd to forward")
+        self.ask("start", "packet forwarding - ports=")
         return self
 
     def _drain(self, fd: int) -> None:
@@ -194,6 +192,14 @@ class Testpmd:
                         rf"statistics for port {port} *\n(\w+: \d+\n)+")
         return {name: int(value) for name, value
                 in re.findall(r"(\w+): (\d+)\n", text)}
+
+    def wait_for_guest(self) -> None:
+        """Until all ports are up, after a new start."""
+        def look() -> bool:
+            text = self.ask("show port summary all",
+                            rf"(?m)^{len(self.sockets) - 1} .* (up|down)")
+            return not re.search(r"(?m)^\d+ .* down", text)
+        wait_until(look, 30, "testpmd's ports to come up")
 
     def features(self, port: int) -> int:
         """What QEMU and testpmd agreed on last."""

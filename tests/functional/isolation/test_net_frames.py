@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Frames through DPDK's testpmd, counted and compared byte for byte."""
+"""Frames through DPDK's testpmd, counted and compared byte for byte.
+
+The plain cases, each ring format, one queue pair and two, mergeable buffers
+and not, are cells of the matrix (net_frames.py); here is what is special.
+"""
 
 from __future__ import annotations
 
@@ -11,8 +15,12 @@ from net_frames import (FEW, NO_TABLES, OFFLOADED, Exchange,
 from net_guest import Console, add_interface, no_isolation
 from net_testpmd import Testpmd
 
+LARGEST = "--largest 65549"
+VOID = 200
+STOPS = 8
 
-class Frames(harness.IsolationTest):
+
+class Frames:
     """Two interfaces of one guest, joined by testpmd."""
 
     megabytes = 384
@@ -53,29 +61,21 @@ class Frames(harness.IsolationTest):
         self.assertEqual(self.exchange.lost(), 0)
         self.console.end()
 
-    def test_split(self) -> None:
-        self.start()
-        self.exchange.frames()
-        self.exchange.frames(OFFLOADED)
-        self.finish()
 
-    def test_packed_two_queues(self) -> None:
-        self.start(guest_packed=True, packed=True, queues=2)
-        self.exchange.frames(lanes=2)
-        self.exchange.frames(OFFLOADED, lanes=2)
-        self.finish()
+@harness.on_both_threads
+class Sizes(Frames):
+    """The largest frames, and the most memory that is pinned for them."""
 
     def test_largest_frames_there_are(self) -> None:
         """65,549 bytes; with the header before it the guest's whole buffer."""
         self.start(mtu=65535)
-        self.exchange.frames("--largest 65549 --window 130", frames=600)
+        self.exchange.frames(f"{LARGEST} --window 130", frames=600)
         self.finish()
 
     def test_largest_frames_without_mergeable_buffers(self) -> None:
         self.start(mtu=65535, mergeable=False, guest_packed=True, packed=True,
                    **NO_TABLES)
-        self.exchange.frames(f"--largest 65549 --window 3000 {FEW}",
-                             frames=600)
+        self.exchange.frames(f"{LARGEST} --window 3000 {FEW}", frames=600)
         self.finish()
 
     def test_thousand_receive_buffers_of_64_kibibytes(self) -> None:
@@ -83,11 +83,16 @@ class Frames(harness.IsolationTest):
         self.megabytes = 512
         self.start(mtu=65535, mergeable=False,
                    device=",rx_queue_size=1024,tx_queue_size=1024")
-        self.exchange.frames("--largest 65549 --window 12000 --burst 400",
+        self.exchange.frames(f"{LARGEST} --window 12000 --burst 400",
                              frames=1200)
         self.exchange.frames("--largest 100 --burst 400 --window 1000",
                              frames=3000)
         self.finish()
+
+
+@harness.on_both_threads
+class Changes(Frames):
+    """What happens to a device while it has work to do."""
 
     def test_link_goes_down_and_up(self) -> None:
         """The guest is not told, and goes on sending into the void."""
@@ -95,11 +100,17 @@ class Frames(harness.IsolationTest):
         self.exchange.frames()
         for ident in ("net0", "net1"):
             self.vm.cmd("set_link", name=ident, up=False)
-        self.console.run("net-frames eth0 eth1 --void 200")
+        self.console.run(f"net-frames eth0 eth1 --void {VOID}")
         for ident in ("net1", "net0"):
             self.vm.cmd("set_link", name=ident, up=True)
         self.exchange.frames()
         self.exchange.frames(OFFLOADED, frames=500)
+        self.assertEqual(self.exchange.lost(), 0)
+        # Dropped while the link was down, or sent when it came up.
+        sent = sum(flow.sent.frames for (origin, _), flow
+                   in self.exchange.flows.items() if origin == 0)
+        seen = self.backend.queue_counters(0)["rx_good_packets"]
+        self.assertIn(seen - sent, range(VOID + 1))
         self.console.end()
 
     def test_number_of_queues_changes(self) -> None:
@@ -114,7 +125,7 @@ class Frames(harness.IsolationTest):
         self.start(queues=2, guest_packed=True, packed=True)
         start = self.console.begin("net-frames eth0 eth1 --frames 20000 "
                                    "--lanes 2 --lossy 1")
-        for _ in range(8):
+        for _ in range(STOPS):
             self.vm.cmd("stop")
             self.vm.cmd("cont")
             time.sleep(0.2)
@@ -123,3 +134,20 @@ class Frames(harness.IsolationTest):
         self.exchange.note(said, 2)
         self.exchange.check_counters()
         self.console.end()
+
+    def test_backend_dies_and_comes_back(self) -> None:
+        # Stock QEMU loses its place in a packed ring then.
+        self.start(queues=2, guest_packed=self.isolated, packed=True,
+                   chardev=",reconnect-ms=100")
+        self.exchange.frames(lanes=2)
+        self.backend.kill()
+        self.backend.start()
+        self.backend.wait_for_guest()
+        self.exchange = Exchange(self, self.console, self.backend)
+        self.exchange.frames(lanes=2)
+        self.exchange.frames(OFFLOADED, frames=500, lanes=2)
+        self.finish()
+
+
+# So that nobody takes it for a test.
+del Frames
