@@ -73,6 +73,7 @@ struct VirtIOIsolation {
  * BQL.
  *
  * @user: what it hangs off
+ * @iothread: where the data path runs; a reference of ours
  * @guest: the guest's side, or NULL: netdevs are there before their device
  * @num_queues: see VirtIOIsolation
  * @devs: this connection's vhost_devs by their first queue; net still has the
@@ -82,12 +83,14 @@ struct VirtIOIsolation {
  * @rings_chosen: so they are, for as long as the connection lives
  * @region: what this connection's backend can map; NULL before its first start
  * @table_sent: the backend has it
+ * @spent: it had one, and its vhost_devs are gone
  * @links: by queue index; NULL before its first start
  * @prepared: queues whose rings the backend was told, not started yet
  * @stopping: queues whose GET_VRING_BASE is still to come
  */
 struct VhostUserIsolation {
     VhostUserState *user;
+    IOThread *iothread;
     VirtIOIsolation *guest;
     unsigned num_queues;
     const struct vhost_dev *devs[VIRTIO_QUEUE_MAX];
@@ -96,6 +99,7 @@ struct VhostUserIsolation {
     bool rings_chosen;
     BounceRegion *region;
     bool table_sent;
+    bool spent;
     IsolatedLink *links[VIRTIO_QUEUE_MAX];
     DECLARE_BITMAP(prepared, VIRTIO_QUEUE_MAX);
     DECLARE_BITMAP(stopping, VIRTIO_QUEUE_MAX);
@@ -161,6 +165,12 @@ void isolation_guest_leave(VirtIOIsolation *guest);
 /** isolation_check_size() - is the configured size enough for @num_queues? */
 bool isolation_check_size(const VhostUserIsolationConfig *config,
                           unsigned num_queues, Error **errp);
+
+/* vhost-user-isolation-realize.c */
+
+/** isolation_check_config() - can @config be had, for @num_queues? */
+bool isolation_check_config(const VhostUserIsolationConfig *config,
+                            unsigned num_queues, Error **errp);
 
 /* vhost-user-isolation-features.c: pure. */
 

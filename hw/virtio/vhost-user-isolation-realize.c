@@ -56,12 +56,9 @@ static bool check_unused(const VhostUserIsolationConfig *config, Error **errp)
     return !used;
 }
 
-bool vhost_user_isolation_init(VhostUserState *user, unsigned num_queues,
-                               Error **errp)
+bool isolation_check_config(const VhostUserIsolationConfig *config,
+                            unsigned num_queues, Error **errp)
 {
-    const VhostUserIsolationConfig *config = &user->isolation_config;
-    VhostUserIsolation *iso;
-
     if (!config->enabled) {
         return check_unused(config, errp);
     }
@@ -71,19 +68,36 @@ bool vhost_user_isolation_init(VhostUserState *user, unsigned num_queues,
                    "under QEMU");
         return false;
     }
-    if (!isolation_check_size(config, num_queues, errp)) {
+    return isolation_check_size(config, num_queues, errp);
+}
+
+bool vhost_user_isolation_init(VhostUserState *user, unsigned num_queues,
+                               Error **errp)
+{
+    const VhostUserIsolationConfig *config = &user->isolation_config;
+    VhostUserIsolation *iso;
+
+    if (!isolation_check_config(config, num_queues, errp)) {
         return false;
+    }
+    if (!config->enabled) {
+        return true;
     }
     iso = g_new0(VhostUserIsolation, 1);
     iso->user = user;
     iso->num_queues = num_queues;
     user->isolation = iso;
-    if (config->iothread) {
-        object_ref(OBJECT(config->iothread));
+    iso->iothread = config->iothread;
+    if (iso->iothread) {
+        object_ref(OBJECT(iso->iothread));
     }
     return true;
 }
 
+/*
+ * The socket may stay connected, and the next device finds it so.  But a
+ * backend knows one region a connection, and this one ends.
+ */
 void vhost_user_isolation_cleanup(VhostUserState *user)
 {
     VhostUserIsolation *iso = user->isolation;
@@ -92,11 +106,14 @@ void vhost_user_isolation_cleanup(VhostUserState *user)
         return;
     }
     isolation_connection_drop(iso);
+    if (iso->spent) {
+        isolation_disconnect(iso);
+    }
     if (iso->guest) {
         iso->guest->iso = NULL;
     }
-    if (user->isolation_config.iothread) {
-        object_unref(OBJECT(user->isolation_config.iothread));
+    if (iso->iothread) {
+        object_unref(OBJECT(iso->iothread));
     }
     g_clear_pointer(&user->isolation, g_free);
 }
@@ -127,7 +144,7 @@ static VirtIOIsolation *guest_new(VhostUserIsolation *iso, VirtIODevice *vdev)
     guest->iso = iso;
     guest->name = proxy->id ? g_strdup(proxy->id)
                             : object_get_canonical_path(OBJECT(proxy));
-    guest->iothread = iso->user->isolation_config.iothread;
+    guest->iothread = iso->iothread;
     if (guest->iothread) {
         object_ref(OBJECT(guest->iothread));
     }

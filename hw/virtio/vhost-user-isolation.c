@@ -63,23 +63,16 @@ static bool connection_has_devs(const VhostUserIsolation *iso)
     return false;
 }
 
-/*
- * A device that is unplugged leaves its socket connected, and the next one
- * finds it so.  But a connection knows one region only, and this one ends.
- */
+/* A vhost_dev of an earlier connection has nothing here any more. */
 static int op_backend_cleanup(struct vhost_dev *dev)
 {
     VhostUserIsolation *iso = isolation_of(dev);
-    bool used = iso->table_sent;
 
-    /* A vhost_dev of an earlier connection has nothing here any more. */
     if (iso->devs[dev->vq_index] == dev) {
         iso->devs[dev->vq_index] = NULL;
         if (!connection_has_devs(iso)) {
+            iso->spent = iso->table_sent;
             isolation_connection_drop(iso);
-            if (used) {
-                isolation_disconnect(iso);
-            }
         }
     }
     return user_ops.vhost_backend_cleanup(dev);
@@ -415,6 +408,7 @@ bool vhost_user_isolation_init_dev(struct vhost_dev *dev,
     assert(dev->vq_index < iso->num_queues);
     if (dev->vq_index == 0) {
         isolation_connection_drop(iso);
+        iso->spent = false;
     }
     isolated_ops_init();
     dev->vhost_ops = &isolated_ops;

@@ -96,6 +96,35 @@ bool vhost_user_isolation_possible(bool enabled, uint16_t device_id,
                                    const char *name, Error **errp);
 
 /**
+ * vhost_user_isolation_config_init() - what holds if the user says nothing
+ * @config: set
+ *
+ * For what has no qdev properties, which set the same.
+ */
+void vhost_user_isolation_config_init(VhostUserIsolationConfig *config);
+
+/**
+ * vhost_user_isolation_configure() - take a configuration from QAPI
+ * @config: set
+ * @options: what the user asked for
+ * @num_queues: of the device, from queue 0 on, that the backend serves
+ * @errp: set on failure; names the option and the way out
+ */
+bool vhost_user_isolation_configure(VhostUserIsolationConfig *config,
+                                    const VhostUserIsolationOptions *options,
+                                    unsigned num_queues, Error **errp);
+
+/**
+ * vhost_user_isolation_add_properties() - the properties, for a class that is
+ * not a device
+ * @oc: the class
+ * @state_offset: of its VhostUserState, in bytes from the object
+ *
+ * They can be set until vhost_user_init().
+ */
+void vhost_user_isolation_add_properties(ObjectClass *oc, size_t state_offset);
+
+/**
  * vhost_user_isolation_init() - make the connection's side
  * @user: its vhost-user state, with the configuration
  * @num_queues: of the device, from queue 0 on, that the backend serves
