@@ -86,12 +86,11 @@ static inline RingCursor ring_cursor_forward(RingCursor c, uint32_t num,
                                              uint16_t size)
 {
     uint32_t idx = c.idx + num;
-    bool around = idx >= size;
 
-    return (RingCursor) {
-        .idx = around ? idx - size : idx,
-        .wrap = c.wrap ^ around,
-    };
+    if (unlikely(idx >= size)) {
+        return (RingCursor) { .idx = idx - size, .wrap = !c.wrap };
+    }
+    return (RingCursor) { .idx = idx, .wrap = c.wrap };
 }
 
 /** ring_cursor_back() - @num slots back, at most @size */
@@ -252,12 +251,12 @@ static inline void *shadow_ring_forget(ShadowRing *ring, uint16_t id)
  */
 static inline void *shadow_ring_claim(ShadowRing *ring, uint32_t raw_id)
 {
-    if (raw_id >= ring->size) {
+    if (unlikely(raw_id >= ring->size)) {
         shadow_ring_break(ring, "device used an id beyond the ring");
         return NULL;
     }
-    if (!ring->entry[raw_id].token ||
-        ring->entry[raw_id].seq >= ring->sent_seq) {
+    if (unlikely(!ring->entry[raw_id].token ||
+                 ring->entry[raw_id].seq >= ring->sent_seq)) {
         shadow_ring_break(ring, "device used an id that is not in flight");
         return NULL;
     }

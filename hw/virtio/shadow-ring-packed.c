@@ -47,6 +47,7 @@ QEMU_BUILD_BUG_ON(sizeof(PackedDesc) != SHADOW_RING_DESC_BYTES);
 /* Virtio 1.2, 2.8.1: the bits of flags that a wrap counter is compared with. */
 #define PACKED_F_AVAIL (1 << VRING_PACKED_DESC_F_AVAIL)
 #define PACKED_F_USED (1 << VRING_PACKED_DESC_F_USED)
+#define PACKED_F_BOTH (PACKED_F_AVAIL | PACKED_F_USED)
 
 /* Virtio 1.2, 2.8.14: an event structure, with these flags and no offset. */
 #define PACKED_EVENT(flags) ((uint32_t)(flags) << 16)
@@ -146,42 +147,60 @@ static uint16_t packed_avail_flags(bool wrap)
 /* Neither available nor used in the lap of @wrap, as if of the lap before. */
 static uint16_t packed_idle_flags(bool wrap)
 {
-    return wrap ? 0 : PACKED_F_AVAIL | PACKED_F_USED;
+    return wrap ? 0 : PACKED_F_BOTH;
 }
 
-/* One slot at next_avail; the first of a batch keeps its flags back. */
-static void packed_write_slot(PackedRing *p, const ShadowRingBuf *buf,
-                              uint16_t id, uint16_t flags)
+/* The flags of a chain's first slot: kept back if it begins a batch. */
+static void packed_show_chain(PackedRing *p, uint16_t flags, unsigned num)
 {
-    PackedDesc *desc = &p->desc[p->next_avail.idx];
-
-    flags |= packed_avail_flags(p->next_avail.wrap);
-    packed_write_buf(desc, buf, id);
-    if (p->batch_descs++) {
-        foreign_write16(&desc->flags, flags);
+    if (p->batch_descs) {
+        foreign_write16(&p->desc[p->next_avail.idx].flags, flags);
     } else {
         p->batch_slot = p->next_avail.idx;
         p->batch_flags = flags;
     }
-    p->next_avail = ring_cursor_forward(p->next_avail, 1, p->ring.size);
+    p->batch_descs += num;
+    p->next_avail = ring_cursor_forward(p->next_avail, num, p->ring.size);
 }
 
 /* Virtio 1.2, 2.8.5: a chain, its device-readable buffers first. */
-static void packed_write_chain(PackedRing *p, const ShadowRingChain *chain,
-                               uint16_t id)
+static inline void packed_write_chain(PackedRing *p,
+                                      const ShadowRingBuf *bufs,
+                                      unsigned num, unsigned num_out,
+                                      uint16_t id, uint16_t extra_flags)
 {
-    unsigned num = chain->num_out + chain->num_in;
+    PackedDesc *desc = &p->desc[p->next_avail.idx];
+    const PackedDesc *end = p->desc + p->ring.size;
+    uint16_t flags = packed_avail_flags(p->next_avail.wrap) | extra_flags |
+                     (num > 1 ? VRING_DESC_F_NEXT : 0) |
+                     (num_out ? 0 : VRING_DESC_F_WRITE);
+    uint16_t first_flags = flags;
 
-    for (unsigned i = 0; i < num; i++) {
-        packed_write_slot(p, &chain->bufs[i], id,
-                          (i >= chain->num_out ? VRING_DESC_F_WRITE : 0) |
-                          (i + 1 < num ? VRING_DESC_F_NEXT : 0));
+    packed_write_buf(desc, &bufs[0], id);
+    for (unsigned i = 1; i < num; i++) {
+        if (unlikely(++desc == end)) {
+            desc = p->desc;
+            flags ^= PACKED_F_BOTH;
+        }
+        if (i == num_out) {
+            flags |= VRING_DESC_F_WRITE;
+        }
+        if (i == num - 1) {
+            flags &= ~VRING_DESC_F_NEXT;
+        }
+        packed_write_buf(desc, &bufs[i], id);
+        foreign_write16(&desc->flags, flags);
     }
+    packed_show_chain(p, first_flags, num);
 }
 
-/* Virtio 1.2, 2.8.7: a table is in order, and has WRITE as its only flag. */
-static void packed_write_table(PackedRing *p, const ShadowRingChain *chain,
-                               uint16_t id)
+/*
+ * Virtio 1.2, 2.8.7: a table is in order, and has WRITE as its only flag.
+ * Not inlined: it would cost the common case registers.
+ */
+static void __attribute__((noinline)) packed_write_table(PackedRing *p,
+                                             const ShadowRingChain *chain,
+                                             uint16_t id)
 {
     unsigned num = chain->num_out + chain->num_in;
     PackedDesc *table = chain->table;
@@ -195,7 +214,7 @@ static void packed_write_table(PackedRing *p, const ShadowRingChain *chain,
         foreign_write16(&table[i].flags,
                         i >= chain->num_out ? VRING_DESC_F_WRITE : 0);
     }
-    packed_write_slot(p, &buf, id, VRING_DESC_F_INDIRECT);
+    packed_write_chain(p, &buf, 1, 1, id, VRING_DESC_F_INDIRECT);
 }
 
 static uint16_t packed_add(ShadowRing *ring, const ShadowRingChain *chain)
@@ -207,9 +226,16 @@ static uint16_t packed_add(ShadowRing *ring, const ShadowRingChain *chain)
     if (chain->table) {
         packed_write_table(p, chain, id);
     } else {
-        packed_write_chain(p, chain, id);
+        packed_write_chain(p, chain->bufs, chain->num_out + chain->num_in,
+                           chain->num_out, id, 0);
     }
     return id;
+}
+
+/* The slot behind what the device has been shown. */
+static RingCursor packed_sent_end(const PackedRing *p)
+{
+    return ring_cursor_back(p->next_avail, p->batch_descs, p->ring.size);
 }
 
 static void packed_publish(ShadowRing *ring)
@@ -240,7 +266,8 @@ static bool packed_wants_kick(const PackedRing *p, uint32_t raw_event,
         return false;
     case VRING_PACKED_EVENT_FLAG_DESC:
         return !p->ring.event_idx || event.idx >= p->ring.size ||
-               ring_cursor_passed(p->next_avail, num, event, p->ring.size);
+               ring_cursor_passed(packed_sent_end(p), num, event,
+                                  p->ring.size);
     default:
         return true;
     }
@@ -268,9 +295,7 @@ static bool packed_should_kick(ShadowRing *ring)
 /* Virtio 1.2, 2.8.1: both bits have the value of the lap. */
 static bool packed_flags_used(uint16_t raw_flags, bool wrap)
 {
-    uint16_t both = PACKED_F_AVAIL | PACKED_F_USED;
-
-    return (raw_flags & both) == (wrap ? both : 0);
+    return (raw_flags & PACKED_F_BOTH) == (wrap ? PACKED_F_BOTH : 0);
 }
 
 static bool packed_has_used(const ShadowRing *ring)
@@ -344,13 +369,42 @@ static bool packed_arm_calls(ShadowRing *ring)
     return packed_has_used(ring);
 }
 
+/*
+ * Where the device writes its next used descriptor: behind those that are
+ * used and not taken yet.  It does not look for itself, as on a split ring.
+ * What they say is not checked here: if it is wrong the device learns of a
+ * wrong place, and is found out when they are taken.
+ */
+static RingCursor packed_used_end(const PackedRing *p)
+{
+    RingCursor end = p->next_used;
+
+    for (unsigned i = shadow_ring_published(&p->ring); i > 0; i--) {
+        const PackedDesc *desc = &p->desc[end.idx];
+        uint16_t raw_id;
+
+        /* As in packed_take(). */
+        if (!packed_flags_used(foreign_read16_acquire(&desc->flags),
+                               end.wrap)) {
+            break;
+        }
+        raw_id = foreign_read16(&desc->id);
+        if (raw_id >= p->ring.size || !p->ring.entry[raw_id].token) {
+            break;
+        }
+        end = ring_cursor_forward(end, p->ring.entry[raw_id].num_descs,
+                                  p->ring.size);
+    }
+    return end;
+}
+
 /* Both cursors, the used one in the high half. */
 static uint32_t packed_base(const ShadowRing *ring)
 {
     const PackedRing *p = packed_ring_const(ring);
 
     return ring_cursor_encode(p->next_avail) |
-           (uint32_t)ring_cursor_encode(p->next_used) << 16;
+           (uint32_t)ring_cursor_encode(packed_used_end(p)) << 16;
 }
 
 /*
@@ -363,7 +417,7 @@ static bool packed_unfetched(const ShadowRing *ring, uint32_t raw_base,
 {
     const PackedRing *p = packed_ring_const(ring);
     RingCursor stopped = ring_cursor_decode((uint16_t)raw_base);
-    RingCursor begin = p->next_avail;
+    RingCursor begin = packed_sent_end(p);
     uint64_t seq = ring->sent_seq;
 
     while (!ring_cursor_equal(begin, stopped)) {
