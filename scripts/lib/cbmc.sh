@@ -19,7 +19,7 @@ top=$(CDPATH= cd "$(dirname "$0")/../.." && pwd)
 root=$build/tools/cbmc
 lib=lib/x86_64-linux-gnu
 
-# The C compiler's front end is the machine's own gcc, for preprocessing.
+# CBMC preprocesses with the machine's own gcc.
 fetch_cbmc()
 {
     say "fetching CBMC"
@@ -40,9 +40,12 @@ fetch_cbmc()
     mv "$root.new" "$root"
 }
 
-read_release
-take_lock
-[ -x "$root/usr/bin/cbmc" ] || fetch_cbmc
+if ! [ -x "$root/usr/bin/cbmc" ]; then
+    read_release
+    take_lock
+    # Somebody else may have fetched it meanwhile.
+    [ -x "$root/usr/bin/cbmc" ] || fetch_cbmc
+fi
 
 printf '%s\n' "$root/usr/$lib/ld-linux-x86-64.so.2" --library-path \
     "$root/usr/$lib:$root/usr/lib" "$root/usr/bin/cbmc"

@@ -144,36 +144,57 @@ void proof_cursor(void)
           "offset and wrap counter are where the specification has them");
 }
 
-/* All sizes, places, events and counts. */
-void proof_event(void)
+/* The event decision: any size, place, event and count. */
+typedef struct Event {
+    uint16_t size;
+    RingCursor now, event;
+} Event;
+
+static Event any_event(void)
 {
-    uint16_t size = nondet_u16();
+    Event e = { .size = nondet_u16() };
+
+    ASSUME(e.size > 0 && e.size <= SHADOW_RING_SIZE_MAX);
+    e.now = any_cursor(e.size);
+    e.event = any_cursor(e.size);
+    return e;
+}
+
+/* The event is one of the last @num slots: the one @some before the last. */
+void proof_event_met(void)
+{
+    Event e = any_event();
     uint64_t num = nondet_u64();
     uint32_t some = nondet_u16();
-    RingCursor now, event;
-    uint32_t behind;
-    uint16_t offset;
-    bool passed;
 
-    ASSUME(size > 0 && size <= SHADOW_RING_SIZE_MAX && some < 2 * size);
-    now = any_cursor(size);
-    event = any_cursor(size);
-    passed = ring_cursor_passed(now, num, event, size);
+    ASSUME(some < num && some < 2 * (uint32_t)e.size);
+    ASSUME(place_before(place(e.now, e.size), some + 1, e.size) ==
+           place(e.event, e.size));
+    PROVE(ring_cursor_passed(e.now, num, e.event, e.size),
+          "an event among the last slots is met");
+}
 
-    behind = place_before(place(now, size), some + 1, size);
-    if (some < num && behind == place(event, size)) {
-        PROVE(passed, "an event among the last slots is met");
-    }
-    if (passed && num < 2 * (uint64_t)size) {
-        uint32_t first = place_before(place(now, size), num, size);
-        uint32_t at = place(event, size);
+void proof_event_not_met(void)
+{
+    Event e = any_event();
+    uint32_t num = nondet_u16();
+    uint32_t first = place_before(place(e.now, e.size), num, e.size);
+    uint32_t at = place(e.event, e.size);
 
-        PROVE((at >= first ? at - first : at + 2 * size - first) < num,
-              "an event that is met is among the last slots");
-    }
-    if (num <= size) {
-        offset = event.idx - (event.wrap == now.wrap ? 0 : size);
-        PROVE(passed == !!vring_need_event(offset, now.idx, now.idx - num),
-              "the usual formula says the same");
-    }
+    ASSUME(num < 2 * (uint32_t)e.size);
+    ASSUME(ring_cursor_passed(e.now, num, e.event, e.size));
+    PROVE((at >= first ? at - first : at + 2 * e.size - first) < num,
+          "an event that is met is among the last slots");
+}
+
+void proof_event_formula(void)
+{
+    Event e = any_event();
+    uint16_t num = nondet_u16();
+    uint16_t offset = e.event.idx - (e.event.wrap == e.now.wrap ? 0 : e.size);
+
+    ASSUME(num <= e.size);
+    PROVE(ring_cursor_passed(e.now, num, e.event, e.size) ==
+          !!vring_need_event(offset, e.now.idx, e.now.idx - num),
+          "the usual formula says the same");
 }

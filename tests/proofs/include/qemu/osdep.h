@@ -45,6 +45,8 @@ bool nondet_bool(void);
 
 void free(void *ptr);
 
+typedef struct Error Error;
+
 typedef uint64_t aligned_uint64_t __attribute__((aligned(8)));
 
 #define container_of(ptr, type, member) \
@@ -57,6 +59,7 @@ typedef uint64_t aligned_uint64_t __attribute__((aligned(8)));
 #define MIN(a, b) ((a) < (b) ? (a) : (b))
 #define MAX(a, b) ((a) > (b) ? (a) : (b))
 #define likely(x) (x)
+#define unlikely(x) (x)
 #define barrier() ((void)0)
 
 #endif /* PROOFS_QEMU_OSDEP_H */

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Bugs that the proofs must find: a proof that finds none shows nothing.
+
+Each is a small change to a copy of a source file, named by what it breaks,
+with the proof that is to fail and, where its runs are many, which of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from table import Edit
+
+RING = "hw/virtio/shadow-ring.c"
+INTERNAL = "hw/virtio/shadow-ring-internal.h"
+SPLIT = "hw/virtio/shadow-ring-split.c"
+PACKED = "hw/virtio/shadow-ring-packed.c"
+
+
+@dataclass(frozen=True)
+class Bug:
+    """A change to a copy of a source file that @proof finds."""
+
+    name: str
+    proof: str
+    edit: Edit
+    cases: tuple[str, ...] = ()
+
+
+PLANTED: tuple[Bug, ...] = (
+    Bug("id-one-beyond-the-ring-is-accepted", "split-any-state-2",
+        Edit(INTERNAL, "raw_id >= ring->size", "raw_id > ring->size"),
+        ("take",)),
+    Bug("unpublished-token-is-given-back", "split-any-state-2",
+        Edit(INTERNAL, "entry[raw_id].seq >= ring->sent_seq",
+             "entry[raw_id].seq > ring->sent_seq"), ("take",)),
+    Bug("token-is-given-back-twice", "split-steps-2",
+        Edit(INTERNAL, "    entry->token = NULL;\n", "")),
+    Bug("room-is-not-given-back", "split-any-state-2",
+        Edit(INTERNAL, "    ring->num_free += entry->num_descs;\n", ""),
+        ("take",)),
+    Bug("broken-ring-goes-on", "split-broken-4",
+        Edit(RING, "    if (ring->fault) {\n"
+             "        return SHADOW_RING_BROKEN;\n    }\n", "")),
+    Bug("broken-ring-is-taken-back-from", "packed-broken-3",
+        Edit(RING, "    if (ring->fault) {\n        return NULL;\n    }\n",
+             "")),
+    Bug("used-index-is-not-masked", "split-any-state-2",
+        Edit(SPLIT, "s->next_used & (ring->size - 1)", "s->next_used"),
+        ("take",)),
+    Bug("chain-is-not-closed", "split-any-state-4",
+        Edit(SPLIT, "s->link[s->link[head].last].next = s->next_free;",
+             "s->link[head].next = s->next_free;"), ("take",)),
+    Bug("kick-check-forgets-the-batch", "split-any-state-2",
+        Edit(SPLIT, "ring->sent_seq, num);", "ring->sent_seq, 1);"),
+        ("kick",)),
+    Bug("kick-check-is-not-moved-back", "split-any-state-2",
+        Edit(SPLIT, "    s->next_kick_seq = MIN(s->next_kick_seq, "
+             "ring->sent_seq);\n", ""), ("take_back",)),
+    Bug("any-vring-base-is-believed", "split-any-state-2",
+        Edit(SPLIT, "raw_base > UINT16_MAX || unfetched > "
+             "shadow_ring_published(ring)", "raw_base > UINT16_MAX"),
+        ("unfetched",)),
+    Bug("event-of-the-next-buffer-is-met", "split-event",
+        Edit(SPLIT, "(now - event - 1) < num", "(now - event - 1) <= num")),
+    Bug("packed-slot-runs-over-the-end", "packed-any-state-2",
+        Edit(INTERNAL, "bool around = idx >= size;",
+             "bool around = idx > size;"), ("add",)),
+    Bug("packed-used-cursor-moves-by-one", "packed-any-state-2",
+        Edit(PACKED, "ring->entry[raw_id].num_descs,\n", "1,\n"),
+        ("take",)),
+    Bug("packed-id-is-not-given-back", "packed-any-state-2",
+        Edit(PACKED, "    packed_give_id(p, raw_id);\n", ""), ("take",)),
+    Bug("packed-batch-is-published-at-its-end", "packed-any-state-3",
+        Edit(PACKED, "if (p->batch_descs++) {", "if (!p->batch_descs++) {"),
+        ("add",)),
+    Bug("packed-base-among-returned-requests-is-believed",
+        "packed-any-state-2",
+        Edit(PACKED, "!entry->token || entry->seq != seq", "!entry->token"),
+        ("unfetched",)),
+    Bug("packed-kick-is-lost-where-the-lap-ends", "packed-any-state-3",
+        Edit(INTERNAL, "(now.wrap == event.wrap ? 0 : size)",
+             "(now.wrap == event.wrap ? 0 : 0)"), ("kick",)),
+    Bug("packed-event-decision-forgets-the-lap", "packed-event-formula",
+        Edit(INTERNAL, "behind + 2 * (int32_t)size", "behind + (int32_t)size")),
+    Bug("packed-step-back-keeps-the-wrap-counter", "packed-cursor",
+        Edit(INTERNAL, "bool around = num > c.idx;\n\n    return "
+             "(RingCursor) {\n        .idx = around ? c.idx + size - num : "
+             "c.idx - num,\n        .wrap = c.wrap ^ around,",
+             "bool around = num > c.idx;\n\n    return "
+             "(RingCursor) {\n        .idx = around ? c.idx + size - num : "
+             "c.idx - num,\n        .wrap = c.wrap,")),
+)

@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What is proven: one entry for each run of the model checker.
+
+A proof is a function of a file in this folder, which includes the real source
+files.  What it claims stands there, as the texts of PROVE().
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+RING_STEPS = ("add", "publish", "take", "kick", "unfetched", "take_back",
+              "base", "look")
+
+
+class Edit(NamedTuple):
+    """A change to a copy of a source file; @old stands there once."""
+
+    file: str
+    old: str
+    new: str
+
+
+@dataclass(frozen=True)
+class Proof:
+    """One function, proven in one or more runs."""
+
+    name: str
+    what: str                       # for the table in the documentation
+    source: str
+    function: str
+    unwind: int                     # loops; that it suffices is proven too
+    defines: tuple[str, ...] = ()
+    cases: tuple[str, ...] = ()     # names of runs, each with -D STEP=number
+    edits: tuple[Edit, ...] = ()
+    flags: tuple[str, ...] = ()
+    deep: bool = False
+    limit: int = 600
+
+
+def ring(fmt: str, size: int, deep: bool = False) -> Proof:
+    return Proof(f"{fmt}-any-state-{size}",
+                 f"one step from any valid state of a ring of {size}, hence "
+                 "any number of steps",
+                 f"shadow-ring-{fmt}.c", "proof_any_state", 2 * size + 3,
+                 (f"RING_SIZE={size}", "NUM_STEPS=1"), RING_STEPS, deep=deep,
+                 limit=7200 if deep else 900)
+
+
+def steps(fmt: str, size: int, num: int, deep: bool = False) -> Proof:
+    return Proof(f"{fmt}-steps-{size}",
+                 f"the first {num} steps of a new ring of {size}",
+                 f"shadow-ring-{fmt}.c", "proof_steps",
+                 max(2 * size + 3, num + 1),
+                 (f"RING_SIZE={size}", f"NUM_STEPS={num}"), deep=deep,
+                 limit=7200 if deep else 900)
+
+
+def pure(fmt: str, function: str, what: str, deep: bool = False,
+         flags: tuple[str, ...] = ()) -> Proof:
+    name = function.removeprefix("proof_").replace("_", "-")
+    return Proof(f"{fmt}-{name}", what, f"shadow-ring-{fmt}.c", function, 3,
+                 ("RING_SIZE=1", "NUM_STEPS=1"), flags=flags, deep=deep,
+                 limit=7200 if deep else 600)
+
+
+def broken(fmt: str, size: int) -> Proof:
+    return Proof(f"{fmt}-broken-{size}",
+                 f"one step of a ring of {size} in any state, but broken",
+                 f"shadow-ring-{fmt}.c", "proof_broken", 2 * size + 3,
+                 (f"RING_SIZE={size}", "NUM_STEPS=1"))
+
+
+PROOFS: tuple[Proof, ...] = (
+    ring("split", 1), ring("split", 2), ring("split", 4),
+    ring("split", 8, deep=True),
+    steps("split", 2, 4), steps("split", 4, 4),
+    steps("split", 2, 6, deep=True), steps("split", 4, 6, deep=True),
+    broken("split", 4),
+    pure("split", "proof_event",
+         "the event decision: all events, indices and counts"),
+    ring("packed", 1), ring("packed", 2), ring("packed", 3),
+    ring("packed", 4),
+    ring("packed", 5, deep=True), ring("packed", 7, deep=True),
+    steps("packed", 2, 4), steps("packed", 3, 4),
+    steps("packed", 3, 6, deep=True), steps("packed", 4, 6, deep=True),
+    broken("packed", 3),
+    pure("packed", "proof_cursor", "the cursor: all sizes and places"),
+    pure("packed", "proof_event_formula",
+         "the event decision against the usual formula: all sizes, places "
+         "and events"),
+)
