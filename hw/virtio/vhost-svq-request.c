@@ -115,10 +115,10 @@ static bool svq_translate(const Svq *q, hwaddr addr, size_t len, bool guest,
                         : vhost_iova_tree_find_iova(q->iova_tree, &needle);
     hwaddr offset;
 
-    /* What is found overlaps; it need not contain. */
-    if (!map || addr < map->translated_addr) {
+    if (!map) {
         return false;
     }
+    /* What is found overlaps.  It need not contain, or begin before. */
     offset = addr - map->translated_addr;
     if (offset > map->size || needle.size > map->size - offset) {
         return false;

@@ -33,7 +33,7 @@ void vhost_svq_set_svq_kick_fd(VhostShadowVirtqueue *svq, int svq_kick_fd)
         event_notifier_set_handler(&q->guest_kick, NULL);
     }
     event_notifier_init_fd(&q->guest_kick, svq_kick_fd);
-    if (svq_guest_kick_bound(q) && (!q->fault || q->ops)) {
+    if (svq_guest_kick_bound(q)) {
         /* What the guest made available before, it will not kick for. */
         event_notifier_set(&q->guest_kick);
         event_notifier_set_handler(&q->guest_kick, svq_on_guest_kick);

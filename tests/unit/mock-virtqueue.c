@@ -275,6 +275,11 @@ void virtqueue_flush(VirtQueue *vq, unsigned int count)
     }
     vq->num_filled = 0;
     vq->num_flushes++;
+    if (vq->flushed) {
+        void (*flushed)(void *opaque) = g_steal_pointer(&vq->flushed);
+
+        flushed(vq->opaque);
+    }
 }
 
 void virtqueue_push(VirtQueue *vq, const VirtQueueElement *elem,

@@ -88,6 +88,8 @@ struct VirtQueue {
     bool notify;                  /* the device wants kicks                  */
     unsigned num_kicks;
     unsigned num_flushes;
+    void (*flushed)(void *opaque);  /* NULL, or called once, at the next     */
+    void *opaque;
     char *error;                  /* that broke the device                   */
 };
 

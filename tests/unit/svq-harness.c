@@ -68,7 +68,9 @@ void svq_start(SvqHarness *h)
 
     g_assert_false(h->running);
     vhost_svq_set_svq_call_fd(h->svq, event_notifier_get_fd(&h->vq->call));
-    vhost_svq_set_svq_kick_fd(h->svq, event_notifier_get_fd(&h->vq->kick));
+    if (!h->keep_kick_fd) {
+        vhost_svq_set_svq_kick_fd(h->svq, event_notifier_get_fd(&h->vq->kick));
+    }
     vhost_svq_set_device(h->svq, params_features(&h->params),
                          MOCK_SIZE_MAX);
     g_assert_cmpint(event_notifier_init(&h->svq->hdev_kick, 0), ==, 0);

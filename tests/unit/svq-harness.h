@@ -55,8 +55,8 @@ typedef struct SvqHarness {
     GArray *used;                 /* SvqUsed                                 */
     uint64_t num_fetched;         /* since the start                         */
     bool running;
+    bool keep_kick_fd;            /* the next start finds it bound           */
     unsigned num_handled;         /* for handlers                            */
-    uint32_t rounds;
 } SvqHarness;
 
 /** A request at the device. */

@@ -112,7 +112,10 @@ static void add_nonsense(SvqHarness *h)
     const struct iovec empty = { .iov_base = command.in, .iov_len = 0 };
     const struct iovec stray = { .iov_base = elsewhere, .iov_len = 16 };
     const struct iovec over = { .iov_base = command.in, .iov_len = 65 };
-    const struct iovec *bad[] = { &empty, &stray, &over };
+    const struct iovec under = {
+        .iov_base = (void *)((uintptr_t)command.out - 1), .iov_len = 9,
+    };
+    const struct iovec *bad[] = { &empty, &stray, &over, &under };
 
     map_command(h);
     g_assert_cmpint(add_command(h, 0, 0), ==, -EINVAL);
@@ -176,6 +179,43 @@ static void poll_waits(SvqHarness *h)
 static void test_poll_waits(void)
 {
     svq_run_matrix(&defaults, poll_waits);
+}
+
+static void *late_device(void *opaque)
+{
+    SvqHarness *h = opaque;
+
+    g_usleep(2000);
+    svq_use(h, 1, 1);
+    svq_publish_used(h);
+    return NULL;
+}
+
+/* The call that the wait consumed may not be the last one. */
+static void poll_leaves_calls_armed(SvqHarness *h)
+{
+    map_command(h);
+    for (unsigned i = 0; i < 5; i++) {
+        GThread *thread;
+
+        svq_offer(h, 1, 1, 1);
+        svq_settle();
+        g_assert_cmpint(add_command(h, 8, 1), ==, 0);
+        g_assert_cmpuint(svq_fetch_all(h), ==, 2);
+        thread = g_thread_new("device", late_device, h);
+        g_assert_cmpuint(vhost_svq_poll(h->svq, 1), ==, 1);
+        g_thread_join(thread);
+        svq_settle();
+        svq_use(h, 0, 1);
+        svq_publish_used(h);
+        svq_settle();
+        g_assert_cmpuint(svq_collect(h), ==, 1);
+    }
+}
+
+static void test_poll_armed(void)
+{
+    svq_run_matrix(&defaults, poll_leaves_calls_armed);
 }
 
 /* All of them together have one limit, and the next ones have none left. */
@@ -395,6 +435,7 @@ int main(int argc, char **argv)
     ADD("poll/many-answers-and-a-full-ring", test_poll_many);
     ADD("poll/nonsense-is-refused-without-a-trace", test_add_nonsense);
     ADD("poll/sleeps-until-the-device-answers", test_poll_waits);
+    ADD("poll/leaves-calls-armed", test_poll_armed);
     ADD("poll/ends-and-stops-the-queue", test_poll_ends);
     ADD("poll/broken-ring-ends-it", test_poll_broken);
     ADD("handler/asks-the-device-and-answers-the-guest", test_handler);

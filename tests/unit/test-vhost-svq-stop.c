@@ -213,11 +213,16 @@ static void test_stop_twice(void)
     svq_stop(h);
     vhost_svq_stop(h->svq);
     g_assert_cmpuint(vhost_svq_available_slots(h->svq), ==, 0);
+    svq_take_events(&h->vq->kick);
+    event_notifier_set(&h->vq->kick);
+    svq_settle();
+    g_assert_cmpuint(svq_take_events(&h->vq->kick), ==, 1);
     /* Kicks come, and nobody has started. */
     vhost_svq_set_svq_kick_fd(h->svq, event_notifier_get_fd(&h->vq->kick));
     svq_offer(h, 1, 1, 1);
     svq_settle();
     g_assert_cmpuint(mock_vq_num_offered(h->vq), ==, 1);
+    h->keep_kick_fd = true;
     svq_start(h);
     svq_settle();
     g_assert_cmpuint(svq_fetch_all(h), ==, 1);

@@ -311,6 +311,38 @@ static void test_call_batch(void)
     svq_run_matrix(&defaults, one_call_a_batch);
 }
 
+static void use_another(void *opaque)
+{
+    SvqHarness *h = opaque;
+
+    svq_use(h, 0, 1);
+    mock_device_publish(&h->device);
+    g_assert_false(mock_device_should_call(&h->device));
+}
+
+/* The queue is looking anyway. */
+static void no_call_while_draining(SvqHarness *h)
+{
+    for (unsigned i = 0; i < 10; i++) {
+        svq_offer(h, 2, 1, 1);
+        svq_settle();
+        svq_fetch_all(h);
+        svq_use(h, 0, 1);
+        mock_device_publish(&h->device);
+        g_assert_true(mock_device_should_call(&h->device));
+        event_notifier_set(&h->svq->hdev_call);
+        h->vq->flushed = use_another;
+        h->vq->opaque = h;
+        svq_settle();
+        g_assert_cmpuint(svq_collect(h), ==, 2);
+    }
+}
+
+static void test_call_suppressed(void)
+{
+    svq_run_matrix(&defaults, no_call_while_draining);
+}
+
 static void use_one(SvqHarness *h)
 {
     svq_offer(h, 1, 1, 1);
@@ -418,6 +450,7 @@ int main(int argc, char **argv)
         test_room_long);
     ADD("signal/a-batch-is-one-kick", test_kick_batch);
     ADD("signal/a-batch-is-one-call-and-nothing-is-none", test_call_batch);
+    ADD("signal/no-call-is-wanted-while-draining", test_call_suppressed);
     ADD("signal/call-fd-is-swapped-or-unbound", test_call_swap);
     ADD("signal/kick-fd-is-swapped-while-a-kick-is-pending", test_kick_swap);
     ADD("signal/nothing-is-forwarded-while-unbound", test_kick_unbound);
