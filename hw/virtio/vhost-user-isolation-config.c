@@ -29,7 +29,7 @@ static bool configure_iothread(VhostUserIsolationConfig *config,
         config->iothread = iothread_by_id(id);
         if (!config->iothread) {
             error_setg(errp, "iothread: there is no object '%s' of type "
-                       TYPE_IOTHREAD, id);
+                       "iothread", id);
             return false;
         }
     }
