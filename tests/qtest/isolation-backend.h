@@ -220,6 +220,7 @@ unsigned mock_backend_messages(MockBackend *b, MockRequest request);
 /* For the backend's own files; the lock is held. */
 void mock_queue_start(MockBackend *b, unsigned n);
 void mock_queue_stop(MockBackend *b, unsigned n);
+void mock_queue_run(MockBackend *b, unsigned n);
 void mock_queue_set_call(MockQueue *q, int take_fd);
 void mock_backend_poke(MockBackend *b);
 

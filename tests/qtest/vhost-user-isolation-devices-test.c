@@ -198,7 +198,7 @@ static void test_files_are_judged(void)
     g_assert_cmphex(control_breaches(b), ==, BREACH_FILE);
 }
 
-/* One byte more or less in a page that is not the first one. */
+/* Across the border of what is read at once, which begins at 0 therefore. */
 static void test_pattern_is_found_anywhere(void)
 {
     uint8_t bytes[8];
@@ -209,6 +209,7 @@ static void test_pattern_is_found_anywhere(void)
                                          CONTROL_USER);
         int fd = g_array_index(b->received, MockReceived, 0).fd;
 
+        g_assert_cmpint(pwrite(fd, bytes, 1, 0), ==, 1);
         g_assert_cmpint(pwrite(fd, bytes, 8, at), ==, 8);
         g_assert_cmphex(control_breaches(b), ==, BREACH_PATTERN);
     }
