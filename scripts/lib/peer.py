@@ -131,9 +131,9 @@ def run_linux(deep: bool) -> int:
     except debian.PackageError as err:
         tap.skip("vringh", f"no Linux source: {err}")
         return tap.end()
-    runs = matrix(("",), ("--one-thread", ""), MILLION // 2, (256,))
+    runs = matrix(("",), ("--one-thread", ""), 2 * MILLION, (256,))
     if deep:
-        runs = matrix(("",), ("--one-thread", "", "--in-order"), 4 * MILLION,
+        runs = matrix(("",), ("--one-thread", "", "--in-order"), 8 * MILLION,
                       (1, 8, 256, 1024))
     run_all(tap, program, runs, "vringh ")
     tap.skip("vringh packed", "Linux has no device side of a packed ring")
@@ -142,13 +142,13 @@ def run_linux(deep: bool) -> int:
 
 def run_threads(deep: bool) -> int:
     program = honest("peer-honest").make()
-    runs = matrix(("", "--packed"), ("",), MILLION // 2, (256,))
-    runs += matrix(("", "--packed"), ("",), MILLION // 10, (4,))
-    runs += matrix(("--packed",), ("",), MILLION // 10, (7,))
+    runs = matrix(("", "--packed"), ("",), 2 * MILLION, (256,))
+    runs += matrix(("", "--packed"), ("",), MILLION // 2, (4,))
+    runs += matrix(("--packed",), ("",), MILLION // 2, (7,))
     if deep:
-        runs = matrix(("", "--packed"), ("", "--in-order"), 4 * MILLION,
+        runs = matrix(("", "--packed"), ("", "--in-order"), 8 * MILLION,
                       (1, 8, 256, 1024))
-        runs += matrix(("--packed",), ("",), 4 * MILLION, (7, 100))
+        runs += matrix(("--packed",), ("",), 8 * MILLION, (7, 100))
     tap = rings.Tap()
     run_all(tap, program, runs)
     return tap.end()
@@ -161,7 +161,7 @@ def sanitized(compiler: str) -> rings.Program:
 
 
 def run_tsan() -> int:
-    runs = matrix(("", "--packed"), ("",), MILLION // 20, (64,))
+    runs = matrix(("", "--packed"), ("",), MILLION // 5, (64,))
     tap = rings.Tap()
     for compiler in ("gcc", "clang"):
         run_all(tap, sanitized(compiler).make(), runs, f"{compiler} ")

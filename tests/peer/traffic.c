@@ -176,6 +176,14 @@ static bool driver_dice(Traffic *t, unsigned one_in)
     return !(g_rand_int(t->driver_dice) % one_in);
 }
 
+/* Let the other side run in the middle of things, if it has no processor. */
+static void driver_pause(Traffic *t)
+{
+    if (driver_dice(t, 512)) {
+        sched_yield();
+    }
+}
+
 static void check_answer(const Slot *slot, uint32_t raw_len)
 {
     uint32_t len = 0;
@@ -274,11 +282,14 @@ static void driver_forward(Traffic *t)
             shadow_ring_publish(t->ring);
         }
     }
+    driver_pause(t);
     shadow_ring_publish(t->ring);
+    driver_pause(t);
     if (shadow_ring_should_kick(t->ring)) {
         t->num_kicks++;
         bell_ring(&t->kicked);
     }
+    driver_pause(t);
 }
 
 Turn traffic_driver_turn(Traffic *t)
@@ -303,6 +314,13 @@ Turn traffic_driver_turn(Traffic *t)
 static bool device_dice(Traffic *t, unsigned one_in)
 {
     return !(g_rand_int(t->device_dice) % one_in);
+}
+
+static void device_pause(Traffic *t)
+{
+    if (device_dice(t, 512)) {
+        sched_yield();
+    }
 }
 
 static void check_words(const PeerRequest *r, uint64_t n, unsigned b)
@@ -349,20 +367,15 @@ static bool device_fetch(Traffic *t)
     return true;
 }
 
-/* Returns: bytes written.  Lengths tell the number where no word does. */
-static uint32_t device_answer(const PeerRequest *r, uint64_t n)
+static void device_answer(const PeerRequest *r, uint64_t n)
 {
-    uint32_t len = 0;
-
     for (unsigned b = r->num_out; b < r->num_out + r->num_in; b++) {
         uint64_t *words = r->buf[b].base;
 
         for (unsigned i = 0; i < r->buf[b].len / sizeof(uint64_t); i++) {
             words[i] = word_of(n, b, i, true);
         }
-        len += r->buf[b].len;
     }
-    return len;
 }
 
 /* Answers when it is fetched, gives back at any time and in any order. */
@@ -392,10 +405,12 @@ static void device_return(Traffic *t, unsigned keep)
     if (hidden) {
         peer_ops.publish(t->peer);
     }
+    device_pause(t);
     if (peer_ops.should_call(t->peer)) {
         t->num_calls++;
         bell_ring(&t->called);
     }
+    device_pause(t);
 }
 
 Turn traffic_device_turn(Traffic *t)
@@ -406,6 +421,7 @@ Turn traffic_device_turn(Traffic *t)
     peer_ops.suppress_kicks(t->peer);
     while (device_fetch(t)) {
         device_answer(&t->held[t->num_held - 1], t->num_fetched - 1);
+        device_pause(t);
         if (device_dice(t, 16)) {
             break;
         }
