@@ -167,7 +167,7 @@ void svq_on_guest_kick(EventNotifier *n)
     Svq *q = container_of(n, Svq, guest_kick);
 
     event_notifier_test_and_clear(n);
-    if (svq_forwards(q) && !q->waiting) {
+    if (svq_forwards(q)) {
         svq_run_forward(q);
     }
 }

@@ -204,6 +204,8 @@ static void longer_than_the_room(SvqHarness *h)
     if (h->params.indirect) {
         g_assert_true(g_array_index(h->held, SvqHeld, 1).indirect);
     }
+    /* Whoever waits is not to be kicked for. */
+    g_assert_cmpint(h->vq->notify, ==, h->params.indirect);
     svq_use_all(h);
     svq_settle();
     svq_fetch_all(h);
