@@ -96,8 +96,9 @@ static uint64_t format_unasked(const ShadowRing *ring)
 static bool format_kick_wanted(const ShadowRing *ring, uint64_t num,
                                uint64_t raw_event)
 {
-    uint32_t place_avail = place(packed_ring_const(ring)->next_avail,
-                                 RING_SIZE);
+    const PackedRing *p = packed_ring_const(ring);
+    uint32_t end = place_before(place(p->next_avail, RING_SIZE),
+                                p->batch_descs, RING_SIZE);
     uint32_t flags = (uint32_t)raw_event >> 16;
     uint32_t slot = raw_event & 0x7fff;
     uint32_t event = slot + (raw_event & 0x8000 ? 0 : RING_SIZE);
@@ -106,7 +107,7 @@ static bool format_kick_wanted(const ShadowRing *ring, uint64_t num,
         return flags != VRING_PACKED_EVENT_FLAG_DISABLE;
     }
     for (unsigned i = 1; i <= 2 * RING_SIZE && i <= num; i++) {
-        if (event == place_before(place_avail, i, RING_SIZE)) {
+        if (event == place_before(end, i, RING_SIZE)) {
             return true;
         }
     }
