@@ -39,6 +39,8 @@ PLAIN = [
     "--size 4 --num 12 --driver all --device all --bufs 2 --memory tso",
     "--size 4 --num 12 --driver one --device one --bufs 2 --memory sc",
     "--size 4 --num 12 --driver all --device reverse --bufs 2 --memory c11",
+    "--size 4 --num 9 --driver late --device all --bufs 2 --memory tso",
+    "--size 2 --num 6 --driver late --device all --memory c11",
     "--size 4 --num 5 --driver free --device one --bufs 2 --memory tso",
     "--size 4 --num 4 --driver one --device free --bufs 2 --memory tso",
     "--size 2 --num 6 --driver one --device all --bufs 2 --indirect "
@@ -49,7 +51,8 @@ PLAIN = [
 PLAIN_PACKED = [
     "--size 3 --num 3 --memory tso",
     "--size 3 --num 9 --driver all --device all --bufs 2 --memory c11",
-    "--size 3 --num 6 --driver one --device all --bufs 3 --memory tso",
+    "--size 4 --num 8 --driver one --device all --bufs 4 --memory tso",
+    "--size 4 --num 8 --driver all --device reverse --bufs 4 --memory c11",
     "--size 2 --num 4 --halves --memory tso",
 ]
 DEEP = [
@@ -68,6 +71,7 @@ DEEP_PACKED = [
     "--size 3 --num 4 --memory tso",
     "--size 3 --num 3 --memory c11",
     "--size 3 --num 8 --driver free --device one --bufs 3 --memory tso",
+    "--size 4 --num 7 --driver free --device free --bufs 4 --memory tso",
     "--size 3 --num 6 --halves --driver all --device free --memory tso",
 ]
 

@@ -11,7 +11,9 @@ static const MemoryModel *const models[] = {
     &memory_model_sc, &memory_model_tso, &memory_model_c11,
 };
 
-static const char *const habits[] = { "one", "all", "reverse", "free" };
+static const char *const habits[] = {
+    "one", "all", "reverse", "late", "free",
+};
 
 static int word_of(const char *word, const char *const *words, int num)
 {

@@ -34,6 +34,7 @@ typedef enum DriverDoes {
 typedef struct Driver {
     ShadowRing *ring;
     uint8_t does;
+    bool late;                /* added one more before the kick check    */
     uint32_t next;            /* number of the next request              */
     uint32_t taken;
     Slot slot[SIZE_MAX_EXPLORED];
@@ -169,12 +170,39 @@ static bool driver_wants_more(const Driver *d)
     }
     switch (scenario->driver) {
     case HABIT_ONE:
+    case HABIT_LATE:
         return false;
     case HABIT_FREE:
         return explore_choose(2);
     default:
         return true;
     }
+}
+
+static DriverDoes driver_after_add(const Driver *d)
+{
+    if (d->late) {
+        return DRIVER_KICKS;
+    }
+    return driver_wants_more(d) ? DRIVER_ADDS : DRIVER_PUBLISHES;
+}
+
+static DriverDoes driver_after_publish(Driver *d)
+{
+    d->late = scenario->driver == HABIT_LATE && driver_can_add(d);
+    if (d->late || (scenario->driver == HABIT_FREE && driver_wants_more(d))) {
+        return DRIVER_ADDS;
+    }
+    return DRIVER_KICKS;
+}
+
+static DriverDoes driver_after_kick(const Driver *d)
+{
+    if (d->late) {
+        return DRIVER_PUBLISHES;
+    }
+    return scenario->driver == HABIT_ONE && driver_can_add(d) ?
+           DRIVER_ADDS : DRIVER_ARMS;
 }
 
 static void driver_after_sleep(Driver *d)
@@ -210,19 +238,17 @@ static bool driver_op(void *opaque)
         break;
     case DRIVER_ADDS:
         driver_add(d);
-        d->does = driver_wants_more(d) ? DRIVER_ADDS : DRIVER_PUBLISHES;
+        d->does = driver_after_add(d);
         break;
     case DRIVER_PUBLISHES:
         shadow_ring_publish(d->ring);
-        d->does = scenario->driver == HABIT_FREE && driver_wants_more(d) ?
-                  DRIVER_ADDS : DRIVER_KICKS;
+        d->does = driver_after_publish(d);
         break;
     case DRIVER_KICKS:
         if (shadow_ring_should_kick(d->ring)) {
             explore_signal();
         }
-        d->does = scenario->driver == HABIT_ONE && driver_can_add(d) ?
-                  DRIVER_ADDS : DRIVER_ARMS;
+        d->does = driver_after_kick(d);
         break;
     case DRIVER_ARMS:
         if (d->taken == end) {

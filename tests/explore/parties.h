@@ -16,12 +16,15 @@
  * @HABIT_ONE: one request at a time
  * @HABIT_ALL: all that can be done, then one publication
  * @HABIT_REVERSE: the same; the device gives back the newest first
+ * @HABIT_LATE: all; the driver asks whether to kick while it has added more
+ *     that is not published yet
  * @HABIT_FREE: every way is tried
  */
 typedef enum Habit {
     HABIT_ONE,
     HABIT_ALL,
     HABIT_REVERSE,
+    HABIT_LATE,
     HABIT_FREE,
 } Habit;
 

@@ -118,10 +118,18 @@ FAULTS = [
             "--memory sc --size 2 --num 4 --event-idx --bufs 1",
             "for the device"),
     Planted("packed-first-flags-first", PACKED,
-            "    if (p->batch_descs++) {",
-            "    foreign_write16(&desc->flags, flags);\n"
-            "    if (p->batch_descs++) {",
+            "    packed_write_buf(desc, &bufs[0], id);\n",
+            "    packed_write_buf(desc, &bufs[0], id);\n"
+            "    foreign_write16(&desc->flags, flags);\n",
             "--memory sc --size 3 --num 3 --event-idx --bufs 2", SLEEPS),
+
+    Planted("packed-batch-shown-at-its-first-chain", PACKED,
+            "    if (p->batch_descs) {\n"
+            "        foreign_write16(&p->desc[p->next_avail.idx].flags, "
+            "flags);\n    } else {",
+            "    foreign_write16(&p->desc[p->next_avail.idx].flags, flags);\n"
+            "    if (!p->batch_descs) {",
+            "--memory c11 --size 2 --num 2 --event-idx", "for the device"),
 
     # Event arithmetic.
     Planted("split-kick-looks-at-last-only", SPLIT,
@@ -145,9 +153,13 @@ FAULTS = [
             "        split_send_used_event(s, s->next_used + 1);",
             "--memory sc --size 2 --num 3 --event-idx", SLEEPS),
     Planted("packed-kick-looks-at-last-only", PACKED,
-            "ring_cursor_passed(p->next_avail, num, event,",
-            "ring_cursor_passed(p->next_avail, 1, event,",
+            "ring_cursor_passed(packed_sent_end(p), num, event,",
+            "ring_cursor_passed(packed_sent_end(p), 1, event,",
             "--memory sc --size 3 --num 4 --event-idx", SLEEPS),
+    Planted("packed-kick-looks-at-what-is-not-published", PACKED,
+            "ring_cursor_passed(packed_sent_end(p), num, event,",
+            "ring_cursor_passed(p->next_avail, num, event,",
+            "--memory sc --size 2 --num 4 --event-idx --driver late", SLEEPS),
     Planted("packed-kick-counts-requests", PACKED,
             "    p->num_unasked += p->batch_descs;",
             "    p->num_unasked += 1;",
@@ -225,18 +237,24 @@ FAULTS = [
             "--memory sc --size 2 --num 4 --event-idx",
             "came back with the length"),
     Planted("packed-id-in-first-descriptor-only", PACKED,
-            "packed_write_buf(desc, buf, id);\n    if (p->batch_descs++",
-            "packed_write_buf(desc, buf, p->batch_descs ? 0 : id);\n"
-            "    if (p->batch_descs++",
+            "packed_write_buf(desc, &bufs[i], id);",
+            "packed_write_buf(desc, &bufs[i], 0);",
             "--memory sc --size 4 --num 4 --bufs 2 --event-idx "
             "--driver all --device reverse", "came back with the length"),
+    Planted("packed-chain-keeps-its-wrap-counter", PACKED,
+            "            flags ^= PACKED_F_BOTH;\n", "",
+            "--memory sc --size 4 --num 3 --bufs 3 --event-idx "
+            "--driver one --device all",
+            "a chain with a part that is not available"),
     Planted("packed-wraps-one-slot-late", INTERNAL,
-            "    bool around = idx >= size;",
-            "    bool around = idx > size;",
+            "    if (unlikely(idx >= size)) {",
+            "    if (unlikely(idx > size)) {",
             "--format packed --memory sc --size 2 --num 4 --event-idx",
             "access outside of the shared memory"),
     Planted("packed-lap-not-told-apart", PACKED,
-            "return (raw_flags & both) == (wrap ? both : 0);",
-            "return (raw_flags & both) == both || !(raw_flags & both);",
+            "return (raw_flags & PACKED_F_BOTH) == "
+            "(wrap ? PACKED_F_BOTH : 0);",
+            "raw_flags &= PACKED_F_BOTH;\n"
+            "    return raw_flags == PACKED_F_BOTH || !raw_flags;",
             "--memory sc --size 2 --num 4 --event-idx", "not in flight"),
 ]
