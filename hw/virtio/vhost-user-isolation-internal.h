@@ -76,8 +76,7 @@ struct VirtIOIsolation {
  * @iothread: where the data path runs; a reference of ours
  * @guest: the guest's side, or NULL: netdevs are there before their device
  * @num_queues: see VirtIOIsolation
- * @devs: this connection's vhost_devs by their first queue; net still has the
- *     old ones when it makes the new ones
+ * @devs: this connection's vhost_devs, by their first queue
  * @offered: features that the backend of this connection offered
  * @ring_bits: those of them that the shadow rings use
  * @rings_chosen: so they are, for as long as the connection lives
@@ -93,7 +92,7 @@ struct VhostUserIsolation {
     IOThread *iothread;
     VirtIOIsolation *guest;
     unsigned num_queues;
-    const struct vhost_dev *devs[VIRTIO_QUEUE_MAX];
+    struct vhost_dev *devs[VIRTIO_QUEUE_MAX];
     uint64_t offered;
     uint64_t ring_bits;
     bool rings_chosen;
@@ -165,6 +164,17 @@ void isolation_guest_leave(VirtIOIsolation *guest);
 /** isolation_check_size() - is the configured size enough for @num_queues? */
 bool isolation_check_size(const VhostUserIsolationConfig *config,
                           unsigned num_queues, Error **errp);
+
+/* vhost-user-isolation.c */
+
+/**
+ * isolation_release_devs() - let vhost_devs go that will be cleaned up later
+ *
+ * Net cleans up those of the connection before when it has made the new ones,
+ * and of a netdev that goes, all but the first after its VhostUserState.
+ * There is nothing left of them that isolation would have to clean up.
+ */
+void isolation_release_devs(VhostUserIsolation *iso);
 
 /* vhost-user-isolation-realize.c */
 

@@ -208,7 +208,6 @@ void isolation_connection_drop(VhostUserIsolation *iso)
     bitmap_zero(iso->prepared, VIRTIO_QUEUE_MAX);
     bitmap_zero(iso->stopping, VIRTIO_QUEUE_MAX);
     for (unsigned n = 0; n < iso->num_queues; n++) {
-        iso->devs[n] = NULL;
         g_clear_pointer(&iso->links[n], link_free);
     }
     g_clear_pointer(&iso->region, bounce_region_free);

@@ -105,6 +105,7 @@ void vhost_user_isolation_cleanup(VhostUserState *user)
     if (!iso) {
         return;
     }
+    isolation_release_devs(iso);
     isolation_connection_drop(iso);
     if (iso->spent) {
         isolation_disconnect(iso);

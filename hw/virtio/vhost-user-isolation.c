@@ -63,17 +63,15 @@ static bool connection_has_devs(const VhostUserIsolation *iso)
     return false;
 }
 
-/* A vhost_dev of an earlier connection has nothing here any more. */
 static int op_backend_cleanup(struct vhost_dev *dev)
 {
     VhostUserIsolation *iso = isolation_of(dev);
 
-    if (iso->devs[dev->vq_index] == dev) {
-        iso->devs[dev->vq_index] = NULL;
-        if (!connection_has_devs(iso)) {
-            iso->spent = iso->table_sent;
-            isolation_connection_drop(iso);
-        }
+    assert(iso->devs[dev->vq_index] == dev);
+    iso->devs[dev->vq_index] = NULL;
+    if (!connection_has_devs(iso)) {
+        iso->spent = iso->table_sent;
+        isolation_connection_drop(iso);
     }
     return user_ops.vhost_backend_cleanup(dev);
 }
@@ -397,6 +395,16 @@ static void isolated_ops_init(void)
     isolated_ops.vhost_set_inflight_fd = NULL;
 }
 
+void isolation_release_devs(VhostUserIsolation *iso)
+{
+    for (unsigned n = 0; n < iso->num_queues; n++) {
+        if (iso->devs[n]) {
+            iso->devs[n]->vhost_ops = &user_ops;
+            iso->devs[n] = NULL;
+        }
+    }
+}
+
 bool vhost_user_isolation_init_dev(struct vhost_dev *dev,
                                    VhostUserState *user)
 {
@@ -407,6 +415,7 @@ bool vhost_user_isolation_init_dev(struct vhost_dev *dev,
     }
     assert(dev->vq_index < iso->num_queues);
     if (dev->vq_index == 0) {
+        isolation_release_devs(iso);
         isolation_connection_drop(iso);
         iso->spent = false;
     }
