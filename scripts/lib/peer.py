@@ -81,9 +81,9 @@ def linux_objects(tree: Path, folder: Path) -> list[Path]:
     virtio = tree / "tools/virtio"
     flags = ["-g", "-O2", "-w", "-fno-strict-overflow",
              "-fno-strict-aliasing", "-fno-common", "-U_FORTIFY_SOURCE",
-             "-fPIE", "-pthread", "-I.", "-I../include/", "-include",
-             "../../include/linux/kconfig.h", "-Ddata_race(x)=(x)",
-             "-iquote", str(rings.PEER)]
+             "-fPIE", "-pthread", "-I.", "-I../include/", "-idirafter",
+             "../../include", "-include", "../../include/linux/kconfig.h",
+             "-Ddata_race(x)=(x)", "-DMODULE_DESCRIPTION(x)=", "-iquote", str(rings.PEER)]
     objects = []
     for source in (tree / "drivers/vhost/vringh.c",
                    rings.PEER / "peer-linux.c"):
