@@ -90,13 +90,17 @@ static void request_place(IsolatedRequest *req, BounceLayout *layout,
 }
 
 /*
- * Whether the request needs an indirect table to go now.  A direct chain costs
- * the backend no extra access, so a table is used for want of slots only.
+ * Whether the request is to go through an indirect table.  A direct chain costs
+ * the backend no extra access, so a table is used for want of slots; but
+ * receive buffers stay out, and long ones would take the slots of all others.
  */
-static bool request_needs_table(const IsolatedQueue *q, unsigned num)
+static bool request_wants_table(const IsolatedQueue *q,
+                                const IsolatedRequest *req)
 {
-    return num > shadow_ring_room(q->link->ring) && num > 1 &&
-           shadow_ring_indirect(q->link->ring);
+    unsigned num = request_num_bufs(req);
+
+    return num > 1 && shadow_ring_indirect(q->link->ring) &&
+           (num > shadow_ring_room(q->link->ring) || !req->chain.num_out);
 }
 
 /* Say why, if there is a reason why the request can never be sent. */
@@ -195,7 +199,7 @@ IsolatedSendResult isolated_request_send(IsolatedQueue *q,
                                          IsolatedRequest *req)
 {
     unsigned num = request_num_bufs(req);
-    bool table = request_needs_table(q, num);
+    bool table = request_wants_table(q, req);
     uint64_t table_offset = 0;
     BounceLayout layout;
     bool fresh;
@@ -210,7 +214,7 @@ IsolatedSendResult isolated_request_send(IsolatedQueue *q,
     if (table) {
         table_offset = bounce_layout_place(&layout, SHADOW_RING_DESC_BYTES,
                                            num * SHADOW_RING_DESC_BYTES);
-        /* Where the ring is too small only now, it can go without later. */
+        /* Where the ring is too small only now, it can go without a table. */
         if (num > shadow_ring_size(q->link->ring) &&
             request_is_hopeless(q, req, &layout)) {
             return ISOLATED_SEND_FAULT;

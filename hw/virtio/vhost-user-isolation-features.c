@@ -128,8 +128,20 @@ bool isolation_check_pins(const VhostUserIsolationConfig *config,
     return true;
 }
 
+/*
+ * A known network backend takes the table of a receive buffer on a packed ring
+ * for the buffer.  Only buffers of several descriptors have tables, and those
+ * are rare; so nobody who does not ask for it meets that.
+ */
+static bool indirect_is_risky(uint16_t device_id, uint64_t features)
+{
+    return device_id == VIRTIO_ID_NET &&
+           (features & BIT_ULL(VIRTIO_F_RING_PACKED));
+}
+
 uint64_t isolation_ring_features(const VhostUserIsolationConfig *config,
-                                 uint64_t offered, bool version_1)
+                                 uint16_t device_id, uint64_t offered,
+                                 bool version_1)
 {
     RingPin pins[NUM_PINS];
     uint64_t features = 0;
@@ -140,7 +152,14 @@ uint64_t isolation_ring_features(const VhostUserIsolationConfig *config,
             features |= offered & BIT_ULL(pins[i].bit);
         }
     }
-    return version_1 ? features : features & ~BIT_ULL(VIRTIO_F_RING_PACKED);
+    if (!version_1) {
+        features &= ~BIT_ULL(VIRTIO_F_RING_PACKED);
+    }
+    if (config->indirect == ON_OFF_AUTO_AUTO &&
+        indirect_is_risky(device_id, features)) {
+        features &= ~BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC);
+    }
+    return features;
 }
 
 uint64_t vhost_user_isolation_protocol_features(const VhostUserState *user,

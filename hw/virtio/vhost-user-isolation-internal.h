@@ -205,12 +205,14 @@ bool isolation_check_pins(const VhostUserIsolationConfig *config,
 /**
  * isolation_ring_features() - what the shadow rings use
  * @config: what the user asked for
+ * @device_id: virtio device type
  * @offered: what the backend offered
  * @version_1: whether the backend is told VERSION_1, without which there are
  *     no packed rings
  */
 uint64_t isolation_ring_features(const VhostUserIsolationConfig *config,
-                                 uint64_t offered, bool version_1);
+                                 uint16_t device_id, uint64_t offered,
+                                 bool version_1);
 
 /**
  * isolation_payload_features() - what the backend is told about the payload

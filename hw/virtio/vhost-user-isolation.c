@@ -120,11 +120,12 @@ static int op_get_features(struct vhost_dev *dev, uint64_t *features)
 }
 
 /* The rings stay as they are until the connection ends, whatever guest comes. */
-static void choose_rings(VhostUserIsolation *iso, bool version_1)
+static void choose_rings(VhostUserIsolation *iso, uint16_t device_id,
+                         bool version_1)
 {
     if (!iso->rings_chosen) {
         iso->ring_bits =
-            isolation_ring_features(&iso->user->isolation_config,
+            isolation_ring_features(&iso->user->isolation_config, device_id,
                                     iso->offered, version_1);
         iso->rings_chosen = true;
     }
@@ -136,7 +137,7 @@ static int op_set_features(struct vhost_dev *dev, uint64_t features)
     uint16_t device_id = iso->guest->vdev->device_id;
 
     features = isolation_payload_features(device_id, features, iso->offered);
-    choose_rings(iso, features & BIT_ULL(VIRTIO_F_VERSION_1));
+    choose_rings(iso, device_id, features & BIT_ULL(VIRTIO_F_VERSION_1));
     features |= iso->ring_bits;
     trace_vhost_user_isolation_features(iso->guest->name, iso->offered,
                                         features);

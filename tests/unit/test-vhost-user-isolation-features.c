@@ -58,6 +58,7 @@ static void test_backend_is_told_of_no_guest_ring(void)
 #define PACKED BIT_ULL(VIRTIO_F_RING_PACKED)
 #define EVENT_IDX BIT_ULL(VIRTIO_RING_F_EVENT_IDX)
 #define INDIRECT BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC)
+#define BLK VIRTIO_ID_BLOCK
 
 /* Of what the backend offers, the best that the user does not rule out. */
 static void test_rings_take_the_best_that_is_offered(void)
@@ -77,14 +78,34 @@ static void test_rings_take_the_best_that_is_offered(void)
     for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
         const VhostUserIsolationConfig *config = &cases[i].config;
 
-        g_assert_cmphex(isolation_ring_features(config, ALL, true), ==,
+        g_assert_cmphex(isolation_ring_features(config, BLK, ALL, true), ==,
                         cases[i].expect);
-        g_assert_cmphex(isolation_ring_features(config, ALL, false), ==,
+        g_assert_cmphex(isolation_ring_features(config, BLK, ALL, false), ==,
                         cases[i].expect & ~PACKED);
-        g_assert_cmphex(isolation_ring_features(config, ~EVENT_IDX, true), ==,
+        g_assert_cmphex(isolation_ring_features(config, BLK, ~EVENT_IDX,
+                                                true), ==,
                         cases[i].expect & ~EVENT_IDX);
-        g_assert_cmphex(isolation_ring_features(config, 0, true), ==, 0);
+        g_assert_cmphex(isolation_ring_features(config, BLK, 0, true), ==, 0);
     }
+}
+
+/* Frames would land in the tables of a known backend. */
+static void test_packed_net_has_tables_only_if_told(void)
+{
+    static const VhostUserIsolationConfig automatic, split = {
+        .packed = ON_OFF_AUTO_OFF,
+    }, told = {
+        .indirect = ON_OFF_AUTO_ON,
+    };
+
+    g_assert_false(isolation_ring_features(&automatic, VIRTIO_ID_NET, ALL,
+                                           true) & INDIRECT);
+    g_assert_true(isolation_ring_features(&automatic, VIRTIO_ID_NET, ~PACKED,
+                                          true) & INDIRECT);
+    g_assert_true(isolation_ring_features(&split, VIRTIO_ID_NET, ALL, true) &
+                  INDIRECT);
+    g_assert_true(isolation_ring_features(&told, VIRTIO_ID_NET, ALL, true) &
+                  INDIRECT);
 }
 
 static void test_pin_that_the_backend_lacks(void)
@@ -185,6 +206,8 @@ int main(int argc, char **argv)
                     test_backend_is_told_of_no_guest_ring);
     g_test_add_func(PATH "rings-take-the-best-that-is-offered",
                     test_rings_take_the_best_that_is_offered);
+    g_test_add_func(PATH "packed-net-has-tables-only-if-told",
+                    test_packed_net_has_tables_only_if_told);
     g_test_add_func(PATH "a-pin-that-the-backend-lacks-is-an-error",
                     test_pin_that_the_backend_lacks);
     g_test_add_func(PATH "properties-decide-about-the-ring",
