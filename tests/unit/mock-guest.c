@@ -7,10 +7,6 @@
  * mock device.  Both have tests of their own.  Every step asserts that it may
  * happen in the state that the request is in.
  *
- * Memory around the buffers, and in those that the guest wants to have
- * written, holds a mark.  It must never get to the backend, and must still be
- * there after the completion where nothing was written.
- *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
@@ -21,80 +17,14 @@
 #include "qemu/memalign.h"
 #include "qemu/rcu.h"
 #include "qemu/units.h"
+#include "mock-data.h"
 #include "mock-guest.h"
 
 #define RAM_BASE (4 * GiB)
 #define TABLES_BASE (2 * GiB)
 #define TABLE_BYTES (VIRTQUEUE_MAX_SIZE * SHADOW_RING_DESC_BYTES)
 
-/* No two halves alike, so that a shifted copy is found too. */
-static const char mark[8] = "\xde\xc0GuArD!";
-
 static __thread char this_thread;
-
-static uint64_t mix(uint64_t x)
-{
-    x += 0x9e3779b97f4a7c15ull;
-    x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ull;
-    x = (x ^ (x >> 27)) * 0x94d049bb133111ebull;
-    return x ^ (x >> 31);
-}
-
-static uint64_t data_word(uint64_t serial, bool in, uint64_t n)
-{
-    return mix((serial << 33) ^ ((uint64_t)in << 32) ^ n);
-}
-
-void mock_data_fill(uint64_t serial, bool in, uint64_t pos, void *mem,
-                    size_t len)
-{
-    uint8_t *to = mem;
-
-    while (len) {
-        uint64_t word = data_word(serial, in, pos / 8);
-        size_t part = MIN(len, 8 - pos % 8);
-
-        memcpy(to, (uint8_t *)&word + pos % 8, part);
-        to += part;
-        pos += part;
-        len -= part;
-    }
-}
-
-void mock_data_check(uint64_t serial, bool in, uint64_t pos, const void *mem,
-                     size_t len)
-{
-    const uint8_t *from = mem;
-
-    while (len) {
-        uint64_t word = data_word(serial, in, pos / 8);
-        size_t part = MIN(len, 8 - pos % 8);
-
-        g_assert_cmpint(memcmp(from, (uint8_t *)&word + pos % 8, part), ==, 0);
-        from += part;
-        pos += part;
-        len -= part;
-    }
-}
-
-static void mark_fill(uint8_t *mem, size_t len)
-{
-    for (size_t i = 0; i < len; i++) {
-        mem[i] = mark[i % sizeof(mark)];
-    }
-}
-
-static void mark_check(const uint8_t *mem, size_t pos, size_t len)
-{
-    for (size_t i = pos; i < len; i++) {
-        g_assert_cmphex(mem[i], ==, (uint8_t)mark[i % sizeof(mark)]);
-    }
-}
-
-void mock_guest_check_secret(const void *mem, size_t len)
-{
-    g_assert_null(memmem(mem, len, mark, sizeof(mark)));
-}
 
 static uint8_t *map_memory(uint64_t bytes)
 {
@@ -234,13 +164,13 @@ static void fill_memory(const MockGuest *g, const MockGuestRequest *r)
         uint8_t *mem = buf_host(g, &r->bufs[i]);
         uint32_t len = r->bufs[i].len;
 
-        mark_fill(mem - MOCK_GUEST_GUARD, MOCK_GUEST_GUARD);
-        mark_fill(mem + len, MOCK_GUEST_GUARD);
+        mock_mark_fill(mem - MOCK_GUEST_GUARD, MOCK_GUEST_GUARD);
+        mock_mark_fill(mem + len, MOCK_GUEST_GUARD);
         if (i < r->num_out) {
             mock_data_fill(r->serial, false, pos, mem, len);
             pos += len;
         } else {
-            mark_fill(mem, len);
+            mock_mark_fill(mem, len);
         }
     }
 }
@@ -325,7 +255,7 @@ static void check_in(const MockGuestRequest *r, uint64_t pos,
 
     mock_data_check(r->serial, true, pos, mem, part);
     g_assert_true(part == end || buffer_is_zero(mem + part, end - part));
-    mark_check(mem, end, len);
+    mock_mark_check(mem, end, len);
 }
 
 void mock_guest_check(const MockGuest *g, const MockGuestRequest *r,
@@ -337,8 +267,8 @@ void mock_guest_check(const MockGuest *g, const MockGuestRequest *r,
         const uint8_t *mem = buf_host(g, &r->bufs[i]);
         uint32_t len = r->bufs[i].len;
 
-        mark_check(mem - MOCK_GUEST_GUARD, 0, MOCK_GUEST_GUARD);
-        mark_check(mem + len, 0, MOCK_GUEST_GUARD);
+        mock_mark_check(mem - MOCK_GUEST_GUARD, 0, MOCK_GUEST_GUARD);
+        mock_mark_check(mem + len, 0, MOCK_GUEST_GUARD);
         if (i >= r->num_out) {
             check_in(r, pos, mem, len, written, copied);
             pos += len;

@@ -162,13 +162,4 @@ unsigned mock_guest_num_offered(const MockGuest *g);
 void mock_guest_check(const MockGuest *g, const MockGuestRequest *request,
                       uint64_t written, uint64_t copied);
 
-/** Assert that no marked byte of guest memory got into [@mem, @mem + @len). */
-void mock_guest_check_secret(const void *mem, size_t len);
-
-/** Bytes @pos to @pos + @len of what request @serial says or is told. */
-void mock_data_fill(uint64_t serial, bool in, uint64_t pos, void *mem,
-                    size_t len);
-void mock_data_check(uint64_t serial, bool in, uint64_t pos, const void *mem,
-                     size_t len);
-
 #endif /* TESTS_UNIT_MOCK_GUEST_H */

@@ -14,6 +14,7 @@
 #include "qemu/main-loop.h"
 #include "qemu/units.h"
 #include "hw/virtio/isolated-queue-internal.h"
+#include "mock-data.h"
 #include "queue-harness.h"
 
 #define PAGE BOUNCE_ALIGN_MAX
@@ -152,7 +153,7 @@ static void link_new(QueueHarness *h)
 
 static void link_free(IsolatedLink *link)
 {
-    mock_guest_check_secret(link->region->host, link->region->size);
+    mock_mark_check_secret(link->region->host, link->region->size);
     bounce_pool_check(link->pool);
     event_notifier_cleanup(&link->kick);
     event_notifier_cleanup(&link->call);

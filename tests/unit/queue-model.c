@@ -11,6 +11,7 @@
 
 #include "qemu/osdep.h"
 #include "qemu/cutils.h"
+#include "mock-data.h"
 #include "queue-harness.h"
 
 /* The guest. */

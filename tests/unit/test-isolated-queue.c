@@ -10,6 +10,7 @@
 #include "qemu/timer.h"
 #include "qemu/units.h"
 #include "qapi/error.h"
+#include "mock-data.h"
 #include "queue-harness.h"
 
 static const QueueParams defaults;
@@ -84,7 +85,7 @@ static void test_data_large(void)
 /* In the thread that writes to it. */
 static void look_for_secrets(QueueHarness *h)
 {
-    mock_guest_check_secret(h->link->region->host, h->link->region->size);
+    mock_mark_check_secret(h->link->region->host, h->link->region->size);
 }
 
 /* Nothing of the guest but what it wants to have read. */
