@@ -103,7 +103,7 @@ void svq_stop(SvqHarness *h)
     /* vhost-vdpa unmaps it now. */
     vhost_svq_get_vring_addr(h->svq, &after);
     g_assert_true(before.desc_user_addr == after.desc_user_addr);
-    *(volatile char *)(uintptr_t)after.desc_user_addr = 0;
+    memset((void *)(uintptr_t)after.desc_user_addr, 0, 1);
     vhost_iova_tree_remove(h->tree, h->area);
     event_notifier_cleanup(&h->svq->hdev_kick);
     event_notifier_cleanup(&h->svq->hdev_call);
