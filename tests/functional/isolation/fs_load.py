@@ -10,7 +10,7 @@ import subprocess
 from pathlib import Path
 
 from device_case import DeviceCase
-from harness import guest
+from harness import IsolationTest, Program, guest
 from matrix import Cell
 
 TREE_OPS = guest.OUT / "tree-ops"
@@ -47,7 +47,7 @@ def _has_xattrs(folder: Path) -> bool:
     return True
 
 
-def _tree(what: str, folder: Path, xattrs: bool, stage: int = 0) -> None:
+def tree(what: str, folder: Path, xattrs: bool, stage: int = 0) -> None:
     """tree-ops on the host."""
     done = subprocess.run(
         [str(TREE_OPS), what, str(folder), "--files", "150", "--xattrs",
@@ -65,8 +65,8 @@ def _run(run: DeviceCase, cell: Cell, path: Path, share: Path,
                 run.device_props(vm, cell))
     run.run_cell(vm, cell, SCRIPT.format(seed=len(cell.row.key),
                                          xattrs=int(xattrs)), seconds=200)
-    _tree("check", share / "host", xattrs, 1)
-    _tree("check", share / "guest", xattrs, 1)
+    tree("check", share / "host", xattrs, 1)
+    tree("check", share / "guest", xattrs, 1)
     said = re.search(r"^ONE (\w+)", vm.serial_text(), re.MULTILINE)
     assert said, "the guest did not say what its file holds"
     with (share / "one").open("rb") as file:
@@ -74,14 +74,14 @@ def _run(run: DeviceCase, cell: Cell, path: Path, share: Path,
                         said.group(1))
 
 
-def _share(run: DeviceCase) -> tuple[Path, bool]:
+def make_share(run: IsolationTest) -> tuple[Path, bool]:
     share = run.work / "share"
     (share / "host").mkdir(parents=True)
     run.addCleanup(subprocess.run, ["rm", "-rf", str(share)], check=False)
     xattrs = _has_xattrs(share)
     if not xattrs:
         print("without extended attributes: the host's file system has none")
-    _tree("make", share / "host", xattrs)
+    tree("make", share / "host", xattrs)
     return share, xattrs
 
 
@@ -99,7 +99,7 @@ def _own_run_folder(run: DeviceCase) -> list[str]:
 
 def in_c(run: DeviceCase, cell: Cell) -> None:
     """Debian 12's, which leaves a file in /run and has no sandbox "none"."""
-    share, xattrs = _share(run)
+    share, xattrs = make_share(run)
     command = [*_own_run_folder(run), *guest.program("virtiofsd-c"),
                "--socket-path={socket}", "-o",
                f"source={share},sandbox=chroot,cache=auto"
@@ -107,13 +107,18 @@ def in_c(run: DeviceCase, cell: Cell) -> None:
     _run(run, cell, run.start_program(command).socket, share, xattrs)
 
 
-def in_rust(run: DeviceCase, cell: Cell) -> None:
-    """Debian 13's."""
-    share, xattrs = _share(run)
+def start_rust(run: IsolationTest, share: Path, xattrs: bool) -> Program:
+    """Debian 13's virtiofsd."""
     sandbox = "chroot" if os.geteuid() == 0 else "none"
     command = [*guest.program("virtiofsd-rust"), "--socket-path={socket}",
                f"--shared-dir={share}", f"--sandbox={sandbox}",
                "--cache=auto"]
     if xattrs:
         command.append("--xattr")
-    _run(run, cell, run.start_program(command).socket, share, xattrs)
+    return run.start_program(command)
+
+
+def in_rust(run: DeviceCase, cell: Cell) -> None:
+    share, xattrs = make_share(run)
+    backend = start_rust(run, share, xattrs)
+    _run(run, cell, backend.socket, share, xattrs)
