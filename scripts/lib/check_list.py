@@ -175,8 +175,8 @@ def ring_tests(group: str, suffix: str, limit: int) -> list[Test]:
     runs = [("explore", f"split{suffix}"), ("explore", f"packed{suffix}"),
             ("peer", f"linux{suffix}"), ("peer", f"threads{suffix}")]
     if not suffix:
-        runs += [("explore", "planted"), ("peer", "planted"),
-                 ("peer", "tsan")]
+        runs += [("explore", "litmus"), ("explore", "planted"),
+                 ("peer", "planted"), ("peer", "tsan")]
     return [Test(f"{group}/{script}-{what.removesuffix(suffix)}",
                  (PYTHON, str(TOP / f"scripts/lib/{script}.py"), what), limit,
                  TOP, tap=True)

@@ -5,6 +5,7 @@
     explore.py split|packed       what is proved in a minute or so
     explore.py split-deep|packed-deep
     explore.py planted            faults that must be found
+    explore.py litmus             what the memory models allow
 
 See tests/explore.
 """
@@ -22,20 +23,27 @@ import planted  # noqa: E402  pylint: disable=wrong-import-position
 
 WRAPPED = ("g_malloc0", "g_malloc0_n", "g_free", "__assert_fail",
            "g_assertion_message_expr")
-SOURCES = ("actor.c", "explore.c", "locations.c", "memory-c11.c",
-           "memory-tso.c", "parties.c", "main.c", "device.c",
-           "device-split.c", "device-packed.c")
+ENGINE = ("actor.c", "explore.c", "locations.c", "memory-c11.c",
+          "memory-tso.c")
+SOURCES = ENGINE + ("parties.c", "main.c", "device.c", "device-split.c",
+                    "device-packed.c")
 EVENTS = ("", "--event-idx")
 
 # Split indices wrap at 65536: begin shortly before.
 BEFORE_WRAP = "--before 65534"
 
-# Every grouping is tried where both habits are free.
+# Every grouping is tried where both habits are free.  Steps whose order does
+# not matter are tried in one, but in the first scenarios in all of them.
 PLAIN = [
-    "--size 1 --num 5 --memory tso",
-    "--size 1 --num 4 --memory c11",
-    "--size 2 --num 5 --memory tso",
+    "--size 1 --num 3 --memory tso --every-order",
+    "--size 1 --num 2 --memory c11 --every-order",
+    "--size 2 --num 3 --driver all --device all --memory tso --every-order",
+    "--size 1 --num 8 --memory tso",
+    "--size 1 --num 6 --memory c11",
+    "--size 2 --num 6 --memory tso",
+    "--size 2 --num 3 --memory c11",
     "--size 2 --num 3 --bufs 2 --memory c11",
+    "--size 4 --num 4 --memory sc",
     "--size 4 --num 12 --driver all --device all --bufs 2 --memory tso",
     "--size 4 --num 12 --driver one --device one --bufs 2 --memory sc",
     "--size 4 --num 12 --driver all --device reverse --bufs 2 --memory c11",
@@ -56,11 +64,11 @@ PLAIN_PACKED = [
     "--size 2 --num 4 --halves --memory tso",
 ]
 DEEP = [
-    "--size 1 --num 8 --memory tso",
-    "--size 1 --num 6 --memory c11",
-    "--size 2 --num 6 --memory tso",
-    "--size 2 --num 3 --memory c11",
-    "--size 4 --num 4 --memory sc",
+    "--size 1 --num 16 --memory tso",
+    "--size 1 --num 12 --memory c11",
+    "--size 2 --num 7 --memory tso",
+    "--size 2 --num 4 --memory c11",
+    "--size 4 --num 5 --memory sc",
     "--size 4 --num 8 --driver free --device one --bufs 2 --memory tso",
     "--size 4 --num 6 --driver one --device free --bufs 2 --memory tso",
     "--size 4 --num 8 --driver all --device free --bufs 3 --memory sc",
@@ -76,9 +84,10 @@ DEEP_PACKED = [
 ]
 
 
-def explorer() -> rings.Program:
+def explorer(name: str = "explore",
+             sources: tuple[str, ...] = SOURCES) -> rings.Program:
     return rings.Program(
-        "explore", [rings.EXPLORE / source for source in SOURCES],
+        name, [rings.EXPLORE / source for source in sources],
         first=[rings.EXPLORE / "include"],
         link=["-Wl," + ",".join(f"--wrap={w}" for w in WRAPPED)])
 
@@ -142,6 +151,9 @@ def main() -> int:
     form = "packed" if packed else "split"
     if what == "planted":
         return find_planted(sys.argv[2:])
+    if what == "litmus":
+        program = explorer("litmus", ENGINE + ("litmus.c",)).make()
+        return subprocess.run([str(program)], check=False).returncode
     if what in ("split", "packed"):
         return prove(form, PLAIN + (PLAIN_PACKED if packed else []))
     if what in ("split-deep", "packed-deep"):

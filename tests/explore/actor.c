@@ -271,6 +271,11 @@ void actor_restore(const ExploreState *state, unsigned a)
 
 void actor_hash(const ExploreState *state, unsigned a, Hash *hash)
 {
+    const uint64_t words[] = {
+        state->actor[a].next.kind == STEP_DONE, state->actor[a].num_log,
+    };
+
+    hash_bytes(hash, words, sizeof(words));
     hash_bytes(hash, state->actor[a].bytes, arena_used[a]);
     hash_bytes(hash, state->actor[a].log, state->actor[a].num_log *
                sizeof(state->actor[a].log[0]));

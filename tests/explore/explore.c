@@ -43,6 +43,7 @@ typedef Hash Seen;
 typedef struct Search {
     const MemoryModel *model;
     const ExploreActor *actors;
+    bool reduce;
     Frame **stack;
     size_t num_stack;
     size_t max_stack;
@@ -136,8 +137,9 @@ static bool add_moves_of(const Search *s, Frame *f, unsigned a)
     if (step->kind == STEP_WAIT && step->value) {
         add_move(f, (Move) { .actor = a, .timer = true });
     }
-    return step->kind == STEP_CHOOSE ||
-           (num && s->model->local(&f->state.memory, a, step));
+    return s->reduce &&
+           (step->kind == STEP_CHOOSE ||
+            (num && s->model->local(&f->state.memory, a, step)));
 }
 
 static void find_moves(const Search *s, Frame *f)
@@ -313,9 +315,9 @@ static void step(Search *s)
 }
 
 ExploreResult explore(const MemoryModel *model, const ExploreActor *actors,
-                      uint64_t limit)
+                      uint64_t limit, bool reduce)
 {
-    Search s = { .model = model, .actors = actors };
+    Search s = { .model = model, .actors = actors, .reduce = reduce };
     Frame *f = push_frame(&s);
 
     actors_begin(&f->state, model, actors);

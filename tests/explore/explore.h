@@ -69,12 +69,14 @@ void explore_directly(unsigned actor);
 /**
  * explore() - all runs of @actors under @model
  * @limit: states; more is a fault too
+ * @reduce: do at once, and alone, what may change places with everything that
+ *     the other side can do; the verdict is the same, the states are fewer
  *
  * A run in which an actor that must end sleeps for ever is a fault, and so is
  * a run that does not end, and whatever explore_fail() was called for.  The
  * steps that lead to a fault are printed.
  */
 ExploreResult explore(const MemoryModel *model, const ExploreActor *actors,
-                      uint64_t limit);
+                      uint64_t limit, bool reduce);
 
 #endif /* TESTS_EXPLORE_EXPLORE_H */

@@ -51,6 +51,7 @@ int main(int argc, char **argv)
     g_autofree char *memory = NULL;
     int size = 2, bufs = 1, before = 0, num = 4;
     int64_t limit = INT64_MAX;
+    gboolean every_order = FALSE;
     GOptionEntry options[] = {
         { "format", 0, 0, G_OPTION_ARG_STRING, &format, "split or packed" },
         { "size", 0, 0, G_OPTION_ARG_INT, &size, "descriptors" },
@@ -65,6 +66,8 @@ int main(int argc, char **argv)
         { "driver", 0, 0, G_OPTION_ARG_STRING, &driver, "habit" },
         { "device", 0, 0, G_OPTION_ARG_STRING, &device, "habit" },
         { "memory", 0, 0, G_OPTION_ARG_STRING, &memory, "sc, tso or c11" },
+        { "every-order", 0, 0, G_OPTION_ARG_NONE, &every_order,
+          "also of steps whose order does not matter" },
         { "limit", 0, 0, G_OPTION_ARG_INT64, &limit, "states" },
         { NULL },
     };
@@ -87,7 +90,7 @@ int main(int argc, char **argv)
     model = memory ? model_of(memory) : model;
 
     parties_init(&s, actors);
-    result = explore(model, actors, limit);
+    result = explore(model, actors, limit, !every_order);
     printf("%s %" PRIu64 " states, %" PRIu64 " steps, longest run %" PRIu64
            "\n", result.fault ? "FAULT:" : "proved:", result.states,
            result.steps, result.depth);
