@@ -72,6 +72,23 @@ def broken(fmt: str, size: int) -> Proof:
                  (f"RING_SIZE={size}", "NUM_STEPS=1"))
 
 
+def chain(function: str, what: str, limit: int, flags: tuple[str, ...],
+          defines: tuple[str, ...] = (), cases: tuple[str, ...] = (),
+          deep: bool = False) -> Proof:
+    name = function.removeprefix("proof_")
+    return Proof(f"chain-{name}" + (f"-{limit}" if cases else ""), what,
+                 "chain-pop.c", function, limit + 4,
+                 (f"CHAIN_LIMIT={limit}", *defines), cases,
+                 flags=("--object-bits", "12", *flags), deep=deep,
+                 limit=7200 if deep else 900)
+
+
+def pop(limit: int, deep: bool = False) -> Proof:
+    return chain("proof_pop", f"chain pop with a limit of {limit} buffers",
+                 limit, ("--unwindset", "chain_table_copy.0:3"),
+                 cases=("split", "packed"), deep=deep)
+
+
 PROOFS: tuple[Proof, ...] = (
     ring("split", 1), ring("split", 2), ring("split", 4),
     ring("split", 8, deep=True),
@@ -90,4 +107,7 @@ PROOFS: tuple[Proof, ...] = (
     pure("packed", "proof_event_formula",
          "the event decision against the usual formula: all sizes, places "
          "and events"),
+    chain("proof_copy", "a descriptor read from RAM in pieces of any size", 1,
+          ("--unwindset", "chain_table_copy.0:17"), ("MIN_PIECE=1",)),
+    pop(2), pop(4, deep=True),
 )

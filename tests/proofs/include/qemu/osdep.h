@@ -56,8 +56,19 @@ typedef uint64_t aligned_uint64_t __attribute__((aligned(8)));
 #define QEMU_IS_ALIGNED(n, m) ((n) % (m) == 0)
 #define QEMU_PTR_IS_ALIGNED(p, n) QEMU_IS_ALIGNED((uintptr_t)(p), (n))
 #define ROUND_UP(n, d) (((n) + (d) - 1) & -(0 ? (n) : (d)))
-#define MIN(a, b) ((a) < (b) ? (a) : (b))
-#define MAX(a, b) ((a) > (b) ? (a) : (b))
+/* Each argument once: it may be a question with another answer each time. */
+#define MIN(a, b)                                                       \
+    ({                                                                  \
+        __typeof__(a) a_ = (a);                                         \
+        __typeof__(b) b_ = (b);                                         \
+        a_ < b_ ? a_ : b_;                                              \
+    })
+#define MAX(a, b)                                                       \
+    ({                                                                  \
+        __typeof__(a) a_ = (a);                                         \
+        __typeof__(b) b_ = (b);                                         \
+        a_ > b_ ? a_ : b_;                                              \
+    })
 #define likely(x) (x)
 #define unlikely(x) (x)
 #define barrier() ((void)0)
