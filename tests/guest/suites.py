@@ -84,7 +84,7 @@ class Suite:
         for folder in ("sources.d", "cache/archives/partial",
                        "state/lists/partial"):
             (self._apt / folder).mkdir(parents=True, exist_ok=True)
-        # Nothing is installed: apt then names every dependency.
+        # apt wants to know what is installed: nothing.
         (self._apt / "status").write_bytes(b"")
         own = machine_suite()
         main = self._sources(own, self.name)
@@ -104,11 +104,6 @@ class Suite:
         if not found:
             raise PackageError(f"{metapackage} depends on nothing")
         return found.group(1)
-
-    def closure(self, names: list[str]) -> list[str]:
-        """@names and all that they depend on."""
-        out = self._run("apt-get", "--simulate", "install", *names)
-        return re.findall(r"^Inst (\S+) \(", out, re.MULTILINE)
 
     def unpack(self, names: list[str]) -> None:
         """Fetch what is not there yet and unpack it into the root."""
