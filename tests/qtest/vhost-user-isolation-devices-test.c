@@ -225,6 +225,14 @@ static void test_tables_are_judged(void)
     control_send(b, (MockMessage) { MOCK_SET_VRING_ERR }, fd);
     g_assert_cmphex(control_breaches(b), ==, BREACH_REGIONS);
 
+    /* A second table on the same connection. */
+    b = control_backend(CONTROL_SIZE, CONTROL_SEALS, CONTROL_USER);
+    fd = dup(g_array_index(b->received, MockReceived, 0).fd);
+    control_send(b, (MockMessage) { MOCK_SET_MEM_TABLE, .table = {
+        .num = 1,
+        .regions = { { CONTROL_GUEST, CONTROL_SIZE, CONTROL_USER } } } }, fd);
+    g_assert_cmphex(control_breaches(b), ==, BREACH_REGIONS);
+
     b = control_backend(CONTROL_SIZE, CONTROL_SEALS, (uintptr_t)&configs &
                         -CONTROL_SIZE);
     g_assert_cmphex(control_breaches(b), ==, BREACH_ADDRESS);
