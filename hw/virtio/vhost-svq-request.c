@@ -223,7 +223,7 @@ int svq_request_add(Svq *q, const SvqBuffers *buffers, VirtQueueElement *elem)
     SvqRequest *req;
     int ret;
 
-    if (!q->ring || q->fault || shadow_ring_fault(q->ring)) {
+    if (!q->ring || q->fault) {
         return -EIO;
     }
     if (!(num_out + num_in) || num_out > VIRTQUEUE_MAX_SIZE ||
