@@ -14,18 +14,18 @@
 
 /**
  * ExploreState - everything that the future depends on
- * @memory: shared memory
  * @actor: private memory when the operation at hand began; what the
  *     operation's steps said so far; the step that comes next
+ * @memory: shared memory; the model uses the beginning of it
  */
 typedef struct ExploreState {
-    Memory memory;
     struct {
         uint8_t bytes[ACTOR_BYTES];
         uint64_t log[ACTOR_LOG];
         uint16_t num_log;
         Step next;
     } actor[EXPLORE_ACTORS];
+    Memory memory;
 } ExploreState;
 
 /** actors_begin() - make @state the first one, out of what was set up */

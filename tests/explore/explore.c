@@ -44,6 +44,7 @@ typedef struct Search {
     const MemoryModel *model;
     const ExploreActor *actors;
     bool reduce;
+    size_t state_bytes;
     Frame **stack;
     size_t num_stack;
     size_t max_stack;
@@ -308,7 +309,7 @@ static void step(Search *s)
         return;
     }
     next = push_frame(s);
-    memcpy(&next->state, &f->state, sizeof(f->state));
+    memcpy(&next->state, &f->state, s->state_bytes);
     s->result.steps++;
     f->said = make_move(s, &next->state, &f->moves[f->next_move++]);
     visit(s, next);
@@ -317,7 +318,12 @@ static void step(Search *s)
 ExploreResult explore(const MemoryModel *model, const ExploreActor *actors,
                       uint64_t limit, bool reduce)
 {
-    Search s = { .model = model, .actors = actors, .reduce = reduce };
+    Search s = {
+        .model = model,
+        .actors = actors,
+        .reduce = reduce,
+        .state_bytes = offsetof(ExploreState, memory) + model->bytes(),
+    };
     Frame *f = push_frame(&s);
 
     actors_begin(&f->state, model, actors);

@@ -12,6 +12,7 @@
 
 static Location table[LOCATIONS_MAX];
 static unsigned num_locations;
+static uint16_t end;
 
 static void add(uint64_t offset, unsigned size, bool both_write,
                 const char *area, int index, const char *field)
@@ -19,6 +20,7 @@ static void add(uint64_t offset, unsigned size, bool both_write,
     Location *l = &table[num_locations++];
 
     g_assert_cmpuint(num_locations, <=, LOCATIONS_MAX);
+    end = MAX(end, offset + size);
     *l = (Location) {
         .offset = offset,
         .size = size,
@@ -80,6 +82,7 @@ void locations_init(ShadowRingFormat format, uint16_t size,
     bool packed = format == SHADOW_RING_PACKED;
 
     num_locations = 0;
+    end = 0;
     if (packed) {
         add_packed(&layout, size);
     } else {
@@ -93,6 +96,11 @@ void locations_init(ShadowRingFormat format, uint16_t size,
 unsigned locations_num(void)
 {
     return num_locations;
+}
+
+uint16_t locations_end(void)
+{
+    return end;
 }
 
 const Location *location(unsigned n)

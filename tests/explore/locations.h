@@ -40,6 +40,9 @@ void locations_init(ShadowRingFormat format, uint16_t size,
 /** locations_num() - how many there are */
 unsigned locations_num(void);
 
+/** locations_end() - the offset behind all of them */
+uint16_t locations_end(void);
+
 /** location() - number @n */
 const Location *location(unsigned n);
 

@@ -49,6 +49,11 @@ static void view_move(View *view, const View *base)
     }
 }
 
+static size_t c11_bytes(void)
+{
+    return offsetof(ViewMemory, cell) + locations_num() * sizeof(ViewCell);
+}
+
 static void c11_init(Memory *memory, const uint8_t *bytes)
 {
     ViewMemory *m = &memory->view;
@@ -284,6 +289,7 @@ static void c11_hash(const Memory *memory, Hash *hash)
 
 const MemoryModel memory_model_c11 = {
     .name = "c11",
+    .bytes = c11_bytes,
     .init = c11_init,
     .choices = c11_choices,
     .local = c11_local,

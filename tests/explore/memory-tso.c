@@ -14,6 +14,17 @@
 #include "qemu/osdep.h"
 #include "memory.h"
 
+static size_t tso_bytes(void)
+{
+    return sizeof(TsoMemory);
+}
+
+/* Nothing waits in a queue. */
+static size_t sc_bytes(void)
+{
+    return offsetof(TsoMemory, buffer);
+}
+
 static void tso_init(Memory *memory, const uint8_t *bytes)
 {
     memset(memory, 0, sizeof(*memory));
@@ -156,7 +167,7 @@ static void tso_hash(const Memory *memory, Hash *hash)
 {
     const TsoMemory *m = &memory->tso;
 
-    hash_bytes(hash, m, offsetof(TsoMemory, buffer));
+    hash_bytes(hash, m, offsetof(TsoMemory, bytes) + locations_end());
     for (unsigned a = 0; a < EXPLORE_ACTORS; a++) {
         for (unsigned i = 0; i < m->num[a]; i++) {
             const TsoStore *store = &m->buffer[a][i];
@@ -169,6 +180,7 @@ static void tso_hash(const Memory *memory, Hash *hash)
 
 const MemoryModel memory_model_tso = {
     .name = "tso",
+    .bytes = tso_bytes,
     .init = tso_init,
     .choices = tso_choices,
     .local = tso_local,
@@ -180,6 +192,7 @@ const MemoryModel memory_model_tso = {
 
 const MemoryModel memory_model_sc = {
     .name = "sc",
+    .bytes = sc_bytes,
     .init = tso_init,
     .choices = sc_choices,
     .local = sc_local,

@@ -105,6 +105,7 @@ void hash_bytes(Hash *hash, const void *data, size_t bytes);
 /**
  * MemoryModel - which interleavings there are
  * @name: for the user
+ * @bytes: of Memory, that it uses
  * @init: begin with the contents @bytes of the shared memory
  * @choices: ways to do @step now; 0: not now
  * @local: whether @step and any step of the other actor may change places:
@@ -116,6 +117,7 @@ void hash_bytes(Hash *hash, const void *data, size_t bytes);
  */
 typedef struct MemoryModel {
     const char *name;
+    size_t (*bytes)(void);
     void (*init)(Memory *memory, const uint8_t *bytes);
     unsigned (*choices)(const Memory *memory, unsigned actor,
                         const Step *step);
