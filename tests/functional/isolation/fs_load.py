@@ -107,7 +107,8 @@ def in_c(run: DeviceCase, cell: Cell) -> None:
     _run(run, cell, run.start_program(command).socket, share, xattrs)
 
 
-def start_rust(run: IsolationTest, share: Path, xattrs: bool) -> Program:
+def start_rust(run: IsolationTest, share: Path, xattrs: bool,
+               name: str = "backend") -> Program:
     """Debian 13's virtiofsd."""
     sandbox = "chroot" if os.geteuid() == 0 else "none"
     command = [*guest.program("virtiofsd-rust"), "--socket-path={socket}",
@@ -115,7 +116,7 @@ def start_rust(run: IsolationTest, share: Path, xattrs: bool) -> Program:
                "--cache=auto"]
     if xattrs:
         command.append("--xattr")
-    return run.start_program(command)
+    return run.start_program(command, name)
 
 
 def in_rust(run: DeviceCase, cell: Cell) -> None:

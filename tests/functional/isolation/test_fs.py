@@ -6,7 +6,7 @@ from __future__ import annotations
 import random
 import time
 
-from harness import GuestVm, isolation_args, on_both_threads
+from harness import GuestVm, isolation_args, on_both_threads, wait_until
 import fs_load
 
 # Until the host says a line; everything is verified, then again from nothing.
@@ -34,6 +34,22 @@ tree-ops check /mnt/tree --files 150 --xattrs {xattrs}
 umount /mnt
 """
 
+UNPLUG = """
+set -e
+modprobe virtiofs
+mount -t virtiofs share /mnt
+tree-ops check /mnt/host --files 150 --xattrs {xattrs}
+umount /mnt
+echo UNPLUG now
+read word
+for try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+    mount -t virtiofs share /mnt 2> /dev/null && break
+    usleep 200000
+done
+tree-ops change /mnt/host --files 150 --xattrs {xattrs}
+umount /mnt
+"""
+
 
 @on_both_threads
 class FileSystem:
@@ -42,15 +58,22 @@ class FileSystem:
     megabytes = 256
     limit = 240
 
-    def start(self, reboots: bool = False) -> GuestVm:
-        self.share, self.xattrs = fs_load.make_share(self)
-        backend = fs_load.start_rust(self, self.share, self.xattrs)
-        vm = self.make_vm()
+    def machine(self, script: str, name: str = "vm", *options: str,
+                reboots: bool = False) -> GuestVm:
+        """With a daemon of its own: one serves one connection."""
+        backend = fs_load.start_rust(self, self.share, self.xattrs, name)
+        vm = self.make_vm(name)
         vm.add_args("-smp", "2", "-chardev",
                     f"socket,id=char0,path={backend.socket}", "-device",
                     "vhost-user-fs-pci,id=fs0,chardev=char0,tag=share" +
-                    isolation_args(vm, self.iothread, self.isolated))
-        vm.add_job(LOAD.format(xattrs=int(self.xattrs)), reboots=reboots)
+                    isolation_args(vm, self.iothread, self.isolated),
+                    *options)
+        vm.add_job(script.format(xattrs=int(self.xattrs)), reboots=reboots)
+        return vm
+
+    def start(self, script: str = LOAD, reboots: bool = False) -> GuestVm:
+        self.share, self.xattrs = fs_load.make_share(self)
+        vm = self.machine(script, reboots=reboots)
         vm.launch()
         return vm
 
@@ -81,3 +104,41 @@ class FileSystem:
         so_far = len(vm.serial_text())
         vm.wait_serial("^LOAD progress", 60, so_far)
         self.finish(vm)
+
+    def test_unplugged_and_plugged_again(self) -> None:
+        vm = self.start(UNPLUG)
+        vm.wait_serial("^UNPLUG now")
+        vm.cmd("device_del", id="fs0")
+        vm.event_wait("DEVICE_DELETED", 60, {"data": {"device": "fs0"}})
+        vm.cmd("chardev-remove", id="char0")
+        backend = fs_load.start_rust(self, self.share, self.xattrs, "second")
+        vm.cmd("chardev-add", id="char0", backend={
+            "type": "socket", "data": {"server": False, "addr": {
+                "type": "unix", "data": {"path": str(backend.socket)}}}})
+        options: dict[str, object] = {}
+        if self.isolated:
+            options["memory-isolation"] = True
+            if self.iothread:
+                options["iothread"] = "io0"
+        vm.cmd("device_add", driver="vhost-user-fs-pci", id="fs0",
+               chardev="char0", tag="share", **options)
+        vm.say("go")
+        self.expect_ok(vm)
+        fs_load.tree("check", self.share / "host", self.xattrs, 1)
+
+    def test_saved_under_load_and_loaded(self) -> None:
+        """The daemon's own state travels too; guest RAM is not its matter."""
+        source = self.start()
+        source.wait_serial("^LOAD progress")
+        state = self.work / "state"
+        self.addCleanup(state.unlink, missing_ok=True)
+        source.cmd("migrate", uri=f"file:{state}")
+        wait_until(lambda: source.cmd("query-migrate").get("status") in
+                   ("completed", "failed"), 60, "the end of saving")
+        self.assertEqual(source.cmd("query-migrate")["status"], "completed")
+        source.end()
+
+        loaded = self.machine(LOAD, "loaded", "-incoming", f"file:{state}")
+        loaded.launch()
+        loaded.wait_serial("^LOAD progress", 60)
+        self.finish(loaded)
