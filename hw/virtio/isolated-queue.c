@@ -48,11 +48,9 @@ static const IsolatedBudget dispatch_budget = {
     .bytes = BUDGET_BYTES,
 };
 
-static void budget_spend(IsolatedBudget *budget, const VirtQueueChain *chain)
+static void budget_spend(IsolatedBudget *budget, uint64_t bytes)
 {
-    uint64_t bytes = chain->bytes_out + chain->bytes_in;
-
-    budget->requests--;
+    budget->requests -= MIN(1, budget->requests);
     budget->bytes -= MIN(bytes, budget->bytes);
 }
 
@@ -139,7 +137,7 @@ static void isolated_queue_forward(IsolatedQueue *q, IsolatedBudget *budget)
             break;
         }
         q->next_unsent = QTAILQ_NEXT(req, next);
-        budget_spend(budget, &req->chain);
+        budget_spend(budget, req->chain.bytes_out + req->chain.bytes_in);
         sent++;
     }
     if (sent) {
@@ -189,6 +187,18 @@ static void isolated_queue_complete_orphan(IsolatedQueue *q,
     isolated_request_recycle(q, req);
 }
 
+/*
+ * A frame in several buffers becomes used at once (virtio 1.2, 5.1.6.4), and
+ * the backend shows it so.  To end in the middle of what it shows would take
+ * it apart, and the guest drops what it finds of it.  Bounded all the same, by
+ * what is out.
+ */
+static bool isolated_queue_may_take(const IsolatedQueue *q,
+                                    const IsolatedBudget *budget)
+{
+    return q->config.merges || isolated_budget_left(budget);
+}
+
 void isolated_queue_return(IsolatedQueue *q, IsolatedBudget *budget)
 {
     ShadowRing *ring = q->link->ring;
@@ -197,12 +207,12 @@ void isolated_queue_return(IsolatedQueue *q, IsolatedBudget *budget)
     uint32_t raw_len;
     void *token;
 
-    while (isolated_budget_left(budget) &&
+    while (isolated_queue_may_take(q, budget) &&
            (result = shadow_ring_take(ring, &token, &raw_len)) ==
            SHADOW_RING_OK) {
         IsolatedRequest *req = token;
 
-        budget_spend(budget, &req->chain);
+        budget_spend(budget, MIN(raw_len, req->chain.bytes_in));
         if (req->orphan) {
             isolated_queue_complete_orphan(q, req);
         } else if (isolated_queue_complete(q, req, raw_len, pushed)) {

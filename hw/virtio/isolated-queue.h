@@ -114,6 +114,7 @@ typedef struct IsolatedLink {
  *     it, so that no byte of an earlier request can reach the guest
  * @all_writable: copy all device-writable bytes back whatever used.len says:
  *     for device types whose backends report 0
+ * @merges: several requests make up one completion, which is not taken apart
  * @parks: its requests stay out by design; a stop does not wait for them
  * @faulted: bottom half of the main loop; scheduled once when the queue breaks
  */
@@ -123,6 +124,7 @@ typedef struct IsolatedQueueConfig {
     unsigned index;
     bool scrub;
     bool all_writable;
+    bool merges;
     bool parks;
     QEMUBH *faulted;
 } IsolatedQueueConfig;

@@ -197,6 +197,12 @@ bool isolation_queue_parks(uint16_t device_id, unsigned n)
            (device_id == VIRTIO_ID_SOUND && n >= 2);
 }
 
+/* Frames in receive queues, if buffers are mergeable. */
+bool isolation_queue_merges(uint16_t device_id, unsigned n)
+{
+    return device_id == VIRTIO_ID_NET && n % 2 == 0;
+}
+
 /* A known SCSI backend reports 0 for whatever it wrote. */
 bool isolation_lengths_lie(uint16_t device_id)
 {

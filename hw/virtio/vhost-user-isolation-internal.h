@@ -226,6 +226,9 @@ uint64_t isolation_payload_features(uint16_t device_id, uint64_t acked,
 /** isolation_refused() - why a device type cannot be isolated, or NULL */
 const char *isolation_refused(uint16_t device_id);
 
+/** isolation_queue_merges() - does a completion consist of several requests? */
+bool isolation_queue_merges(uint16_t device_id, unsigned n);
+
 /** isolation_queue_parks() - do its requests stay out by design? */
 bool isolation_queue_parks(uint16_t device_id, unsigned n);
 

@@ -379,6 +379,7 @@ QueueHarness *queue_harness_new(const QueueParams *params)
         .vq = (VirtQueue *)h->guest,
         .scrub = !params->no_scrub,
         .all_writable = params->all_writable,
+        .merges = params->merges,
         .faulted = h->faulted,
     });
     g_assert_cmpint(isolated_queue_state(h->q), ==, ISOLATED_QUEUE_IDLE);

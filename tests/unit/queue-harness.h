@@ -49,6 +49,7 @@ typedef struct QueueParams {
     uint16_t guest_ring_size;
     bool no_scrub;
     bool all_writable;
+    bool merges;
     uint16_t ring_size;
     uint64_t share;
     unsigned num_requests;

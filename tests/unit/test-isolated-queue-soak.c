@@ -67,11 +67,11 @@ static void assert_batches(uint64_t moved, unsigned batch)
 }
 
 /*
- * With @num requests waiting for it, the queue moves @batch in one go; twice
- * if it was kicked besides.
+ * With @num requests waiting for it, the queue forwards @batch in one go;
+ * twice if it was kicked besides.  Back come @returned, of @len bytes each.
  */
-static void batches(QueueHarness *h, unsigned num, uint32_t in,
-                    unsigned batch)
+static void batches(QueueHarness *h, unsigned num, uint32_t in, unsigned batch,
+                    uint32_t len, unsigned returned)
 {
     queue_detach(h);
     queue_offer_many(h, num, 0, in);
@@ -84,26 +84,33 @@ static void batches(QueueHarness *h, unsigned num, uint32_t in,
     queue_detach(h);
     g_assert_cmpuint(backend_fetch_all(h), ==, num);
     while (h->held->len) {
-        backend_use(h, 0, 0, 1);
+        backend_use(h, 0, 0, len);
     }
     mock_device_publish(&h->device);
     queue_call(h, neighbour_move_in);
     queue_attach(h);
     queue_settle(h);
     queue_call(h, neighbour_move_out);
-    assert_batches(neighbour.max_returned, batch);
+    assert_batches(neighbour.max_returned, returned);
     g_assert_cmpuint(queue_collect(h), ==, num);
 }
 
 static void many_small_requests(QueueHarness *h)
 {
-    batches(h, 1024, 16, 256);
-    batches(h, 1000, 16, 256);
+    batches(h, 1024, 16, 256, 1, 256);
+    batches(h, 1000, 16, 256, 16, 256);
 }
 
+/* Only what was written is copied back. */
 static void few_large_requests(QueueHarness *h)
 {
-    batches(h, 50, 1 * MiB, 8);
+    batches(h, 50, 1 * MiB, 8, 1 * MiB, 8);
+    batches(h, 50, 1 * MiB, 8, 60, 50);
+}
+
+static void parts_of_one_completion(QueueHarness *h)
+{
+    batches(h, 1024, 16, 256, 16, 1024);
 }
 
 static void test_budget_requests(void)
@@ -113,6 +120,16 @@ static void test_budget_requests(void)
     };
 
     queue_run_matrix(&params, many_small_requests);
+}
+
+static void test_budget_merged(void)
+{
+    const QueueParams params = {
+        .ring_size = 1024, .num_requests = 1024, .slot_bytes = 4 * KiB,
+        .merges = true,
+    };
+
+    queue_run_matrix(&params, parts_of_one_completion);
 }
 
 static void test_budget_bytes(void)
@@ -318,6 +335,8 @@ int main(int argc, char **argv)
                     test_budget_requests);
     g_test_add_func("/isolated-queue/budget/ends-after-so-many-bytes",
                     test_budget_bytes);
+    g_test_add_func("/isolated-queue/budget/takes-no-completion-apart",
+                    test_budget_merged);
     g_test_add_func("/isolated-queue/budget/neighbours-run-under-any-load",
                     test_never_ending);
     g_test_add_func("/isolated-queue/memory/requests-allocate-nothing",
