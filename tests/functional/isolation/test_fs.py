@@ -14,7 +14,7 @@ LOAD = """
 set -e
 modprobe virtiofs
 mount -t virtiofs share /mnt
-rm -rf /mnt/tree /mnt/one
+rm -rf /mnt/tree /mnt/one /mnt/many
 mkdir /mnt/tree
 tree-ops make /mnt/tree --files 150 --xattrs {xattrs}
 (round=0
