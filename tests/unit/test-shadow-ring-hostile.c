@@ -296,8 +296,11 @@ static void events_senseless(RingHarness *h)
 {
     static const uint16_t flags[] = { 2, 3, 0xfffe, 0xffff };
     uint16_t size = h->params.size;
+    /* Without event_idx the device must not name a place at all. */
+    bool event_idx = h->params.event_idx;
     const uint16_t events[] = {
         size, size + 1, 0x7fff, 0x8000 | size, 0x8000 | (size + 1), 0xffff,
+        event_idx ? size : 0, event_idx ? size : 0x8000,
     };
 
     harness_use_all(h);

@@ -173,6 +173,28 @@ static void armed(RingHarness *h)
     }
 }
 
+/* With event_idx a wish is for one buffer, else until it is withdrawn. */
+static void armed_for_one(RingHarness *h)
+{
+    if (h->params.size < 2) {
+        return;
+    }
+    for (unsigned i = 0; i < 2 * h->params.size; i += 2) {
+        harness_add_and_publish(h, 2);
+        harness_fetch_all(h);
+        g_assert_false(harness_arm_calls(h));
+        harness_use(h, 1, 0);
+        harness_publish_used(h);
+        g_assert_true(mock_device_should_call(&h->device));
+        harness_use_all(h);
+        g_assert_cmpint(mock_device_should_call(&h->device), ==,
+                        !h->params.event_idx);
+        harness_take_all(h);
+        harness_round_trip(h, 1);
+        mock_device_should_call(&h->device);
+    }
+}
+
 /* Also when the last wish was made almost a lap ago. */
 static void suppressed_for_laps(RingHarness *h)
 {
@@ -240,6 +262,8 @@ int main(int argc, char **argv)
     harness_add_test("kick-unless-the-flag-says-no", kick_flags);
     harness_add_test("suppressed-calls-are-not-made", suppressed);
     harness_add_test("armed-call-comes-once", armed);
+    harness_add_test("armed-call-is-for-one-buffer-with-event-idx",
+                     armed_for_one);
     harness_add_test("suppressed-calls-stay-so-for-laps",
                      suppressed_for_laps);
     harness_add_test("arming-says-to-look-again", look_again);

@@ -8,6 +8,8 @@
 #include "qemu/osdep.h"
 #include "ring-hostile.h"
 
+#define ID_BEYOND "device used an id beyond the ring"
+#define ID_NOT_OUT "device used an id that is not in flight"
 #define BASE_BEYOND "device stopped at an index that no request in flight has"
 #define BASE_LIES "device used a request that it says it did not fetch"
 
@@ -115,6 +117,23 @@ static void stop_with_used(RingHarness *h)
         harness_use_all(h);
         g_assert_cmpuint(harness_take_all(h), ==, num);
     }
+}
+
+/* What was added since is nothing that the device could have fetched. */
+static void answer_without_added(RingHarness *h)
+{
+    uint16_t unfetched;
+
+    if (h->params.size < 7) {
+        return;
+    }
+    harness_add_and_publish(h, 3);
+    harness_fetch(h);
+    harness_add(h, 1, 0);
+    harness_add(h, 0, 2);
+    g_assert_true(shadow_ring_unfetched(h->ring, mock_device_base(&h->device),
+                                        &unfetched));
+    g_assert_cmpuint(unfetched, ==, 2);
 }
 
 /* An in-order device forgets what it fetched, and fetches it again. */
@@ -366,6 +385,55 @@ static void base_of_used_id_again(RingHarness *h)
     expect_no_base(h, mock_device_base_at(&h->device, -1));
 }
 
+/*
+ * The ring has to look at used descriptors to name its base, and what they
+ * say is wrong.  It goes no further, and finds out when they are taken.
+ */
+static void base_before_bad_id(RingHarness *h, uint16_t id)
+{
+    uint32_t base = mock_device_base(&h->device);
+
+    mock_device_use_raw(&h->device, id, 0);
+    g_assert_cmphex(shadow_ring_base(h->ring), ==, base);
+    g_assert_null(shadow_ring_fault(h->ring));
+}
+
+static void base_before_id_beyond(RingHarness *h)
+{
+    base_before_bad_id(h, h->params.size);
+}
+
+static void base_before_id_huge(RingHarness *h)
+{
+    base_before_bad_id(h, 0xffff);
+}
+
+static void base_before_id_free(RingHarness *h)
+{
+    uint16_t id = ((RingRequest *)g_ptr_array_index(h->held, 0))->id;
+
+    harness_use(h, 0, 0);
+    harness_publish_used(h);
+    harness_take(h);
+    base_before_bad_id(h, id);
+}
+
+/* All that is out, twice over: it counts no further than there are. */
+static void base_before_ids_for_ever(RingHarness *h)
+{
+    uint32_t place = h->device.next_used;
+
+    for (unsigned i = 0; i < h->params.size; i++) {
+        uint32_t next = mock_device_place(&h->device, place, i);
+
+        mock_device_write_used_desc(&h->device, next,
+                                    h->fetched.id, 0, next < h->params.size ?
+                                    F_AVAIL | F_USED : 0);
+    }
+    g_assert_cmphex(shadow_ring_base(h->ring) >> 16, ==,
+                    mock_device_base_at(&h->device, 0) & 0xffff);
+}
+
 /* The newest request is used, and its id belongs to no other. */
 static void base_of_older(RingHarness *h)
 {
@@ -394,6 +462,14 @@ static const HostileMove moves[] = {
       0, 7 },
     { PACKED, "base-of-used-request-with-id-again-breaks-ring",
       base_of_used_id_again, BASE_BEYOND, 0, 7 },
+    { PACKED, "base-goes-no-further-than-an-id-beyond-ring",
+      base_before_id_beyond, ID_BEYOND },
+    { PACKED, "base-goes-no-further-than-an-id-huge", base_before_id_huge,
+      ID_BEYOND },
+    { PACKED, "base-goes-no-further-than-an-id-free", base_before_id_free,
+      ID_NOT_OUT },
+    { PACKED, "base-goes-no-further-than-what-is-out",
+      base_before_ids_for_ever, ID_NOT_OUT, 1, 7 },
     { BOTH, "base-of-older-used-request-breaks-ring", base_of_older, BASE_LIES,
       0, 7 },
 };
@@ -411,6 +487,8 @@ int main(int argc, char **argv)
     harness_add_test("device-may-fetch-again", fetch_again);
     harness_add_test("first-base-is-what-the-format-begins-with", first_base);
     harness_add_test("taken-back-requests-can-be-republished", republish);
+    harness_add_test("answer-leaves-out-the-unpublished",
+                     answer_without_added);
     harness_add_test("answer-means-exactly-one-thing", any_answer);
     hostile_add_tests(moves, ARRAY_SIZE(moves));
     return g_test_run();
