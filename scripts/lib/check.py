@@ -19,8 +19,9 @@ LOGS = check_list.BUILD / "log" / "check"
 TAIL_LINES = 15
 
 EPILOG = """\
-groups: unit, qtest, functional, devices, code (together: what runs without
-arguments; devices prints the matrix of devices and backends),
+groups: unit, qtest, functional, devices, rings, proofs, code (together: what
+runs without arguments; devices prints the matrix of devices and backends),
+proofs (machine-checked; names each property), proofs-deep (larger rings, slow),
 bare (from a bare Debian 12 and 13; about an hour), compile (each commit of the
 exported series; slow).  A name may be a pattern: 'functional/data.*'.
 """
@@ -47,7 +48,8 @@ def select(tests: list[Test], wanted: list[str]) -> list[Test]:
 class Report:
     """A line a test, as it ends; the sum at the end."""
 
-    def __init__(self) -> None:
+    def __init__(self, cases: bool = False) -> None:
+        self._cases = cases             # name those that have names
         self._lock = threading.Lock()
         self.outcomes: list[Outcome] = []
         self._colour = sys.stdout.isatty() and "NO_COLOR" not in os.environ
@@ -75,8 +77,16 @@ class Report:
             more = f" ({why})" if why else ""
             print(f"{self._paint('ok  ', 32)} {name} {out.seconds:.1f} s"
                   f"{cases}{more}")
+            if self._cases and out.test.named:
+                self._print_cases(out)
         else:
             print(f"{self._paint('skip', 33)} {name}: {why}")
+
+    @staticmethod
+    def _print_cases(out: Outcome) -> None:
+        for line in out.log.read_text("utf-8", "replace").splitlines():
+            if line.startswith("ok "):
+                print(f"     | ok  {line.split(' ', 2)[2]}")
 
     def matrix(self) -> None:
         """Devices and backends, if any of them was tried."""
@@ -183,7 +193,7 @@ def main() -> int:
         print("\n".join(t.name for t in tests))
         return 0
     LOGS.mkdir(parents=True, exist_ok=True)
-    report = Report()
+    report = Report(cases=bool(args.names))
     Scheduler(tests, max(1, args.jobs), report).run()
     report.matrix()
     return report.total()

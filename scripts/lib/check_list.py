@@ -13,6 +13,7 @@ import sys
 import unittest
 from pathlib import Path
 
+import proofs
 from check_run import Test
 
 TOP = Path(__file__).resolve().parents[2]
@@ -22,8 +23,9 @@ ASAN = BUILD / "qemu-asan"
 PYTHON = "/usr/bin/python3"
 FUNCTIONAL = TOP / "tests/functional/isolation"
 
-PLAIN_GROUPS = ("unit", "qtest", "functional", "devices", "rings", "code")
-SLOW_GROUPS = ("bare", "compile", "rings-deep")
+PLAIN_GROUPS = ("unit", "qtest", "functional", "devices", "rings", "proofs",
+                "code")
+SLOW_GROUPS = ("bare", "compile", "rings-deep", "proofs-deep")
 
 # QEMU's own tests that must pass unchanged: the part of their path that says
 # which device they are about.
@@ -183,6 +185,21 @@ def ring_tests(group: str, suffix: str, limit: int) -> list[Test]:
             for script, what in runs]
 
 
+def proof_tests() -> list[Test]:
+    """Each proof, each bug planted to be found, and the page about them."""
+    script = str(TOP / "scripts/lib/proofs.py")
+
+    def test(name: str, limit: int, *args: str) -> Test:
+        return Test(name, (PYTHON, script, *args), limit, TOP, tap=True,
+                    named=True)
+
+    return [test(f"proofs{'-deep' if p.deep else ''}/{p.name}", p.limit,
+                 p.name) for p in proofs.PROOFS] + [
+        test("proofs/planted-bugs-are-found", 900, "planted", "quick"),
+        test("proofs-deep/planted-bugs-are-found", 3600, "planted", "all"),
+        test("proofs/docs", 60, "--check-docs")]
+
+
 def slow_tests() -> list[Test]:
     lib = TOP / "scripts/lib"
     return [
@@ -199,4 +216,5 @@ def slow_tests() -> list[Test]:
 
 def all_tests() -> list[Test]:
     return (unit_tests() + qtests() + functional_tests() +
-            ring_tests("rings", "", 600) + code_tests() + slow_tests())
+            ring_tests("rings", "", 600) + proof_tests() +
+            code_tests() + slow_tests())

@@ -35,6 +35,7 @@ class Test:
     cwd: Path
     env: dict[str, str] = field(default_factory=dict)
     tap: bool = False               # each TAP line is a case of its own
+    named: bool = False             # the cases are worth naming
     alone: bool = False             # nothing else runs meanwhile
     after: str = ""                 # a test that must have passed before
 

@@ -3,8 +3,9 @@
 """Machine-checked proofs of the ring files, the span allocator and chain pop.
 
     proofs.py NAME          prove the entry NAME of tests/proofs/table.py
-    proofs.py planted NAME  plant each bug of tests/proofs/planted.py that NAME
-                            is to find into a copy, and see it found
+    proofs.py planted quick plant each bug of tests/proofs/planted.py that is
+                            found soon into a copy, and see it found
+    proofs.py planted all   the same with all of them; or with the name of one
     proofs.py --check-docs  does docs/devel list what is proven?
     proofs.py --write-docs  write it, with the times of the last runs
 
@@ -19,7 +20,6 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[2]
@@ -36,6 +36,7 @@ FLAGS = ("--unwinding-assertions", "--pointer-overflow-check",
          "--no-malloc-may-fail", "--drop-unused-functions")
 RESULT = re.compile(r"^\[(\S+)\] (?:file \S+ )?(?:line \d+ )?(.*): "
                     r"(SUCCESS|FAILURE|UNKNOWN|ERROR)$", re.MULTILINE)
+VIOLATED = re.compile(r"^Violated property:\n  .*\n  (.*)$", re.MULTILINE)
 # What CBMC checks by itself, by the part of the property's name.
 MEMORY = "no access outside an object, no overflow, no bad shift or division"
 BOUNDED = "every loop ends within its bound"
@@ -58,17 +59,16 @@ def checker() -> list[str]:
     return done.stdout.split("\n")[:-1]
 
 
-def edited_copy(edits: tuple[Edit, ...], where: Path) -> Path:
-    """A copy of hw/virtio under @where with @edits done."""
+def edited_copy(edit: Edit, where: Path) -> Path:
+    """A copy of hw/virtio under @where with @edit done."""
     shutil.rmtree(where, ignore_errors=True)
     shutil.copytree(TOP / "hw/virtio", where / "hw/virtio")
-    for edit in edits:
-        path = where / edit.file
-        text = path.read_text(encoding="utf-8")
-        if text.count(edit.old) != 1:
-            raise ProofError(f"{edit.file} has {text.count(edit.old)} times: "
-                             f"{edit.old}")
-        path.write_text(text.replace(edit.old, edit.new), encoding="utf-8")
+    path = where / edit.file
+    text = path.read_text(encoding="utf-8")
+    if text.count(edit.old) != 1:
+        raise ProofError(f"{edit.file} has {text.count(edit.old)} times: "
+                         f"{edit.old}")
+    path.write_text(text.replace(edit.old, edit.new), encoding="utf-8")
     return where
 
 
@@ -81,11 +81,11 @@ def group(ident: str, text: str) -> str:
     return ASSERTS if text.startswith("assert: ") else text
 
 
-def run_case(proof: Proof, case: int, sources: Path,
-             log: Path) -> Iterator[tuple[str, bool, str]]:
-    """One run: (claim, holds, property) of each property."""
+def run_cbmc(proof: Proof, case: int, sources: Path, log: Path,
+             *flags: str) -> str:
+    """What CBMC says of one run of @proof."""
     argv = [*checker(), "--function", proof.function,
-            "--unwind", str(proof.unwind), *FLAGS, *proof.flags]
+            "--unwind", str(proof.unwind), *FLAGS, *proof.flags, *flags]
     for folder in (FOLDER / "include", sources, TOP,
                    TOP / "build/qemu-src/include"):
         argv += ["-I", str(folder)]
@@ -96,29 +96,30 @@ def run_case(proof: Proof, case: int, sources: Path,
                           cwd=TOP, capture_output=True, text=True)
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text(done.stdout + done.stderr, encoding="utf-8")
-    results = RESULT.findall(done.stdout)
-    if done.returncode not in (0, 10) or not results:
+    # 0: all properties hold; 10: one does not.
+    if done.returncode not in (0, 10):
         raise ProofError(f"{proof.name}: CBMC ended with status "
                          f"{done.returncode} (log: {log.relative_to(TOP)})")
-    for ident, text, verdict in results:
-        yield group(ident, text), verdict == "SUCCESS", f"{ident}: {text}"
+    return done.stdout
 
 
-def prove(proof: Proof, edits: tuple[Edit, ...] = (), place: str = "",
-          cases: tuple[str, ...] = ()) -> dict[str, list[str]]:
+def runs(proof: Proof) -> list[tuple[int, str]]:
+    return list(enumerate(proof.cases or ("all",)))
+
+
+def prove(proof: Proof) -> dict[str, list[str]]:
     """Claims of @proof, each with the properties of it that do not hold."""
-    where = BUILD / (place or proof.name)
-    all_edits = proof.edits + edits
-    sources = edited_copy(all_edits, where) if all_edits else TOP
+    where = BUILD / proof.name
     claims: dict[str, list[str]] = {}
-    for number, name in enumerate(proof.cases or ("all",)):
-        if cases and name not in cases:
-            continue
-        for claim, holds, prop in run_case(proof, number, sources,
-                                           where / f"{name}.log"):
-            failed = claims.setdefault(claim, [])
-            if not holds:
-                failed.append(f"{name}: {prop}")
+    for number, name in runs(proof):
+        text = run_cbmc(proof, number, TOP, where / f"{name}.log")
+        results = RESULT.findall(text)
+        if not results:
+            raise ProofError(f"{proof.name}: nothing was checked")
+        for ident, words, verdict in results:
+            failed = claims.setdefault(group(ident, words), [])
+            if verdict != "SUCCESS":
+                failed.append(f"{name}: {ident}: {words}")
     return claims
 
 
@@ -139,19 +140,36 @@ def prove_one(proof: Proof) -> int:
     return bad
 
 
-def planted(name: str) -> int:
-    """Each bug that proof @name is to find; how many it did not."""
-    bugs = [b for b in PLANTED if b.proof == name]
+def find_bug(bug: Bug) -> str:
+    """The first property that fails with @bug in the code; "" if none."""
+    proof = find(bug.proof)
+    where = BUILD / "planted" / bug.name
+    sources = edited_copy(bug.edit, where)
+    for number, name in runs(proof):
+        if bug.cases and name not in bug.cases:
+            continue
+        text = run_cbmc(proof, number, sources, where / f"{name}.log",
+                        "--stop-on-fail")
+        found = VIOLATED.search(text)
+        if found:
+            return found.group(1)
+    return ""
+
+
+def planted(which: str) -> int:
+    """Plants "quick" bugs, "all", or the one of that name; how many stayed."""
+    bugs = [b for b in PLANTED
+            if which in ("all", b.name) or which == "quick" and not b.slow]
+    if not bugs:
+        raise ProofError(f"there is no planted bug '{which}'")
     missed = 0
     for number, bug in enumerate(bugs, 1):
         begin = time.monotonic()
-        claims = prove(find(bug.proof), (bug.edit,), f"planted/{bug.name}",
-                       bug.cases)
-        broken = [claim for claim, failed in claims.items() if failed]
-        missed += not broken
-        print(f"{'ok' if broken else 'not ok'} {number} {bug.name}: "
-              f"{min(broken, default='not found')} "
-              f"({time.monotonic() - begin:.1f} s)", flush=True)
+        found = find_bug(bug)
+        missed += not found
+        print(f"{'ok' if found else 'not ok'} {number} {bug.name}: "
+              f"{found or 'not found'} ({time.monotonic() - begin:.1f} s)",
+              flush=True)
     return missed
 
 

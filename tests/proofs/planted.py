@@ -15,6 +15,7 @@ RING = "hw/virtio/shadow-ring.c"
 INTERNAL = "hw/virtio/shadow-ring-internal.h"
 SPLIT = "hw/virtio/shadow-ring-split.c"
 PACKED = "hw/virtio/shadow-ring-packed.c"
+CHAIN = "hw/virtio/virtio-chain.c.inc"
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Bug:
     proof: str
     edit: Edit
     cases: tuple[str, ...] = ()
+    slow: bool = False
 
 
 PLANTED: tuple[Bug, ...] = (
@@ -35,7 +37,7 @@ PLANTED: tuple[Bug, ...] = (
         Edit(INTERNAL, "entry[raw_id].seq >= ring->sent_seq",
              "entry[raw_id].seq > ring->sent_seq"), ("take",)),
     Bug("token-is-given-back-twice", "split-steps-2",
-        Edit(INTERNAL, "    entry->token = NULL;\n", "")),
+        Edit(INTERNAL, "    entry->token = NULL;\n", ""), slow=True),
     Bug("room-is-not-given-back", "split-any-state-2",
         Edit(INTERNAL, "    ring->num_free += entry->num_descs;\n", ""),
         ("take",)),
@@ -50,7 +52,7 @@ PLANTED: tuple[Bug, ...] = (
         ("take",)),
     Bug("chain-is-not-closed", "split-any-state-4",
         Edit(SPLIT, "s->link[s->link[head].last].next = s->next_free;",
-             "s->link[head].next = s->next_free;"), ("take",)),
+             "s->link[head].next = s->next_free;"), ("take",), slow=True),
     Bug("kick-check-forgets-the-batch", "split-any-state-2",
         Edit(SPLIT, "ring->sent_seq, num);", "ring->sent_seq, 1);"),
         ("kick",)),
@@ -74,7 +76,7 @@ PLANTED: tuple[Bug, ...] = (
     Bug("packed-batch-is-published-at-its-end", "packed-any-state-3",
         Edit(PACKED, "    if (p->batch_descs) {\n",
              "    if (!p->batch_descs) {\n"),
-        ("add",)),
+        ("add",), slow=True),
     Bug("packed-base-among-returned-requests-is-believed",
         "packed-any-state-2",
         Edit(PACKED, "!entry->token || entry->seq != seq", "!entry->token"),
@@ -91,4 +93,26 @@ PLANTED: tuple[Bug, ...] = (
              "bool around = num > c.idx;\n\n    return "
              "(RingCursor) {\n        .idx = around ? c.idx + size - num : "
              "c.idx - num,\n        .wrap = c.wrap,")),
+    Bug("descriptor-beyond-its-table-is-read", "chain-pop-2",
+        Edit(CHAIN, "desc->next >= table->num_descs",
+             "desc->next > table->num_descs"), ("split",)),
+    Bug("chain-outgrows-its-storage", "chain-pop-2",
+        Edit(CHAIN, "num == VIRTQUEUE_MAX_SIZE", "num > VIRTQUEUE_MAX_SIZE"),
+        ("split",)),
+    Bug("ring-outside-its-region-is-used", "chain-pop-2",
+        Edit(CHAIN, "cache->len < size", "cache->len + 1 < size"),
+        ("packed",)),
+    Bug("thread-takes-the-big-lock", "chain-pop-2",
+        Edit(CHAIN, "rings == VIRTQUEUE_RINGS_TRANSLATED && !bql_locked()",
+             "rings == VIRTQUEUE_RINGS_TRANSLATED && bql_locked()"),
+        ("split",)),
+    Bug("too-many-packed-requests-are-popped", "chain-pop-2",
+        Edit(CHAIN, "vq->inuse >= num || chain->ndescs > num - vq->inuse",
+             "vq->inuse >= num"), ("packed",)),
+    Bug("unpop-forgets-the-lap", "chain-pop-2",
+        Edit(CHAIN, "if (vq->last_avail_idx < chain->ndescs)",
+             "if (vq->last_avail_idx <= chain->ndescs)"), ("packed",)),
+    Bug("copy-runs-over-the-end-of-ram", "chain-copy",
+        Edit(CHAIN, "offset + sizeof(ChainDesc) <= table->end",
+             "offset < table->end")),
 )

@@ -33,7 +33,6 @@ class Proof:
     unwind: int                     # loops; that it suffices is proven too
     defines: tuple[str, ...] = ()
     cases: tuple[str, ...] = ()     # names of runs, each with -D STEP=number
-    edits: tuple[Edit, ...] = ()
     flags: tuple[str, ...] = ()
     deep: bool = False
     limit: int = 600
