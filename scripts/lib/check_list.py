@@ -25,7 +25,8 @@ FUNCTIONAL = TOP / "tests/functional/isolation"
 
 PLAIN_GROUPS = ("unit", "qtest", "functional", "devices", "rings", "proofs",
                 "code")
-SLOW_GROUPS = ("bare", "compile", "rings-deep", "proofs-deep")
+SLOW_GROUPS = ("bare", "compile", "rings-deep", "proofs-deep",
+               "fuzz", "mutation")
 
 # QEMU's own tests that must pass unchanged: the part of their path that says
 # which device they are about.
@@ -200,6 +201,13 @@ def proof_tests() -> list[Test]:
         test("proofs/docs", 60, "--check-docs")]
 
 
+def tool_tests(group: str, *runs: tuple[str, int, str, str]) -> list[Test]:
+    """Name, limit, script and options of scripts/lib."""
+    return [Test(f"{group}/{name}", (PYTHON, str(TOP / "scripts/lib" / script),
+                                     *options.split()), limit, TOP)
+            for name, limit, script, options in runs]
+
+
 def slow_tests() -> list[Test]:
     lib = TOP / "scripts/lib"
     return [
@@ -217,4 +225,10 @@ def slow_tests() -> list[Test]:
 def all_tests() -> list[Test]:
     return (unit_tests() + qtests() + functional_tests() +
             ring_tests("rings", "", 600) + proof_tests() +
+            tool_tests("rings",
+                       ("instructions", 600, "bench_rings.py", "--check"),
+                       ("fuzz-shortly", 600, "fuzz.py", "--seconds 20"),
+                       ("mutation-sample", 900, "mutate.py", "--sample")) +
+            tool_tests("fuzz", ("queue", 900, "fuzz.py", "--seconds 120")) +
+            tool_tests("mutation", ("ring-files", 10800, "mutate.py", "")) +
             code_tests() + slow_tests())
