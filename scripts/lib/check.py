@@ -23,7 +23,9 @@ groups: unit, qtest, functional, devices, rings, proofs, code (together: what
 runs without arguments; devices prints the matrix of devices and backends),
 proofs (machine-checked; names each property), proofs-deep (larger rings, slow),
 bare (from a bare Debian 12 and 13; about an hour), compile (each commit of the
-exported series; slow).  A name may be a pattern: 'functional/data.*'.
+exported series; slow), fuzz (two minutes; scripts/fuzz for longer), mutation
+(breaks the ring files in hundreds of places; slow).  A name may be a pattern:
+'functional/data.*'.
 """
 
 
