@@ -136,6 +136,9 @@ class Console:
         """Let the guest power off."""
         self._say("end")
         self._vm.wait_result(60)
+        if self._vm.exitcode():
+            raise AssertionError(f"QEMU ended with {self._vm.exitcode()}: " +
+                                 self._vm.qemu_log()[-1500:])
         self.close()
 
     def close(self) -> None:
