@@ -67,6 +67,7 @@ typedef struct PackedRing {
     uint16_t free_id;         /* top of the stack, if ring.num_free > 0  */
     RingCursor next_avail;    /* slot that the next chain begins at      */
     RingCursor next_used;     /* slot of the used buffer to take next    */
+    uint16_t used_flags;      /* what its flags are once it is used      */
     uint16_t batch_slot;      /* first slot that was added, unpublished  */
     uint16_t batch_flags;     /* the flags it gets when it is published  */
     uint32_t batch_descs;     /* slots that were added, unpublished      */
@@ -109,6 +110,7 @@ static ShadowRing *packed_new(const ShadowRingConfig *config)
     p->device_event = (const ForeignLe32 *)(mem + layout.device);
     p->next_avail.wrap = true;
     p->next_used.wrap = true;
+    p->used_flags = PACKED_F_BOTH;
     p->next_free = g_new0(uint16_t, config->size);
     for (unsigned i = 0; i + 1 < config->size; i++) {
         p->next_free[i] = i + 1;
@@ -164,31 +166,37 @@ static void packed_show_chain(PackedRing *p, uint16_t flags, unsigned num)
 }
 
 /* Virtio 1.2, 2.8.5: a chain, its device-readable buffers first. */
-static inline void packed_write_chain(PackedRing *p,
-                                      const ShadowRingBuf *bufs,
+static inline void packed_write_chain(PackedRing *p, const ShadowRingBuf *buf,
                                       unsigned num, unsigned num_out,
                                       uint16_t id, uint16_t extra_flags)
 {
     PackedDesc *desc = &p->desc[p->next_avail.idx];
     const PackedDesc *end = p->desc + p->ring.size;
-    uint16_t flags = packed_avail_flags(p->next_avail.wrap) | extra_flags |
-                     (num > 1 ? VRING_DESC_F_NEXT : 0) |
-                     (num_out ? 0 : VRING_DESC_F_WRITE);
-    uint16_t first_flags = flags;
+    const ShadowRingBuf *first_in = buf + num_out;
+    const ShadowRingBuf *last = buf + num - 1;
+    uint16_t flags = packed_avail_flags(p->next_avail.wrap) | extra_flags;
+    uint16_t first_flags;
 
-    packed_write_buf(desc, &bufs[0], id);
-    for (unsigned i = 1; i < num; i++) {
+    if (buf == first_in) {
+        flags |= VRING_DESC_F_WRITE;
+    }
+    if (buf != last) {
+        flags |= VRING_DESC_F_NEXT;
+    }
+    first_flags = flags;
+    packed_write_buf(desc, buf, id);
+    while (buf != last) {
         if (unlikely(++desc == end)) {
             desc = p->desc;
             flags ^= PACKED_F_BOTH;
         }
-        if (i == num_out) {
+        if (++buf == first_in) {
             flags |= VRING_DESC_F_WRITE;
         }
-        if (i == num - 1) {
+        if (buf == last) {
             flags &= ~VRING_DESC_F_NEXT;
         }
-        packed_write_buf(desc, &bufs[i], id);
+        packed_write_buf(desc, buf, id);
         foreign_write16(&desc->flags, flags);
     }
     packed_show_chain(p, first_flags, num);
@@ -298,12 +306,28 @@ static bool packed_flags_used(uint16_t raw_flags, bool wrap)
     return (raw_flags & PACKED_F_BOTH) == (wrap ? PACKED_F_BOTH : 0);
 }
 
+/* The same for the slot at next_used, which is asked about most. */
+static bool packed_is_used(const PackedRing *p, uint16_t raw_flags)
+{
+    return (raw_flags & PACKED_F_BOTH) == p->used_flags;
+}
+
 static bool packed_has_used(const ShadowRing *ring)
 {
     const PackedRing *p = packed_ring_const(ring);
 
-    return packed_flags_used(foreign_read16(&p->desc[p->next_used.idx].flags),
-                             p->next_used.wrap);
+    return packed_is_used(p, foreign_read16(&p->desc[p->next_used.idx].flags));
+}
+
+/* No more than 65535: an index and a chain are below and at most the size. */
+static void packed_step_used(PackedRing *p, uint16_t num)
+{
+    p->next_used.idx += num;
+    if (unlikely(p->next_used.idx >= p->ring.size)) {
+        p->next_used.idx -= p->ring.size;
+        p->next_used.wrap = !p->next_used.wrap;
+        p->used_flags ^= PACKED_F_BOTH;
+    }
 }
 
 static ShadowRingResult packed_take(ShadowRing *ring, void **token,
@@ -318,8 +342,7 @@ static ShadowRingResult packed_take(ShadowRing *ring, void **token,
      * The device stores id and len, then flags; our load of flags before our
      * loads of id and len.  Otherwise we could take what we wrote there.
      */
-    if (!packed_flags_used(foreign_read16_acquire(&desc->flags),
-                           p->next_used.wrap)) {
+    if (!packed_is_used(p, foreign_read16_acquire(&desc->flags))) {
         return SHADOW_RING_EMPTY;
     }
     raw_id = foreign_read16(&desc->id);
@@ -328,9 +351,7 @@ static ShadowRingResult packed_take(ShadowRing *ring, void **token,
         return SHADOW_RING_BROKEN;
     }
     packed_give_id(p, raw_id);
-    p->next_used = ring_cursor_forward(p->next_used,
-                                       ring->entry[raw_id].num_descs,
-                                       ring->size);
+    packed_step_used(p, ring->entry[raw_id].num_descs);
     *raw_len = foreign_read32(&desc->len);
     *token = claimed;
     return SHADOW_RING_OK;
