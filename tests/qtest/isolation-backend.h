@@ -141,6 +141,8 @@ typedef struct MockMapping {
  * @model: which device it is
  * @opaque: for the model
  * @ring_features: bits 24 to 49 that it offers
+ * @expect_zeros: there must be nothing but zeros where the device is to write;
+ *     set before the first request
  * @lock: for everything below
  * @changed: signalled at every change
  * @sessions: connections until now
@@ -153,6 +155,7 @@ struct MockBackend {
     const MockModel *model;
     void *opaque;
     uint64_t ring_features;
+    bool expect_zeros;
 
     GMutex lock;
     GCond changed;
