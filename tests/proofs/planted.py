@@ -69,7 +69,10 @@ PLANTED: tuple[Bug, ...] = (
         Edit(INTERNAL, "unlikely(idx >= size)", "unlikely(idx > size)"),
         ("add",)),
     Bug("packed-used-cursor-moves-by-one", "packed-any-state-2",
-        Edit(PACKED, "ring->entry[raw_id].num_descs,\n", "1,\n"),
+        Edit(PACKED, "packed_step_used(p, ring->entry[raw_id].num_descs)",
+             "packed_step_used(p, 1)"), ("take",)),
+    Bug("packed-used-flags-keep-the-lap", "packed-any-state-2",
+        Edit(PACKED, "        p->used_flags ^= PACKED_F_BOTH;\n", ""),
         ("take",)),
     Bug("packed-id-is-not-given-back", "packed-any-state-2",
         Edit(PACKED, "    packed_give_id(p, raw_id);\n", ""), ("take",)),
@@ -85,7 +88,7 @@ PLANTED: tuple[Bug, ...] = (
         Edit(INTERNAL, "(now.wrap == event.wrap ? 0 : size)",
              "(now.wrap == event.wrap ? 0 : 0)"), ("kick",)),
     Bug("packed-event-decision-forgets-the-lap", "packed-event-formula",
-        Edit(INTERNAL, "behind + 2 * (int32_t)size", "behind + (int32_t)size")),
+        Edit(INTERNAL, "behind + 2 * size", "behind + size")),
     Bug("packed-step-back-keeps-the-wrap-counter", "packed-cursor",
         Edit(INTERNAL, "bool around = num > c.idx;\n\n    return "
              "(RingCursor) {\n        .idx = around ? c.idx + size - num : "

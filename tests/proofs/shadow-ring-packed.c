@@ -29,6 +29,7 @@ static void format_havoc(ShadowRing *ring)
     p->next_avail.wrap = nondet_bool();
     p->next_used.idx = nondet_u16();
     p->next_used.wrap = nondet_bool();
+    p->used_flags = nondet_u16();
     p->batch_slot = nondet_u16();
     p->batch_flags = nondet_u16();
     p->batch_descs = nondet_u32();
@@ -81,6 +82,7 @@ static bool format_invariant(const ShadowRing *ring)
     }
     /* Slots between the cursors are those of the requests that are out. */
     return ids_invariant(p) && p->batch_descs == unpublished &&
+           p->used_flags == (p->next_used.wrap ? PACKED_F_BOTH : 0) &&
            place_before(avail, RING_SIZE - ring->num_free, RING_SIZE) ==
            place(p->next_used, RING_SIZE) &&
            (!unpublished || p->batch_slot ==
@@ -161,31 +163,16 @@ static Event any_event(void)
     return e;
 }
 
-/* The event is one of the last @num slots: the one @some before the last. */
-void proof_event_met(void)
+/* One of the last @num slots is one that lies less than @num behind. */
+void proof_event(void)
 {
     Event e = any_event();
     uint64_t num = nondet_u64();
-    uint32_t some = nondet_u16();
+    uint32_t last = place_before(place(e.now, e.size), 1, e.size);
+    uint32_t behind = place_before(last, place(e.event, e.size), e.size);
 
-    ASSUME(some < num && some < 2 * (uint32_t)e.size);
-    ASSUME(place_before(place(e.now, e.size), some + 1, e.size) ==
-           place(e.event, e.size));
-    PROVE(ring_cursor_passed(e.now, num, e.event, e.size),
-          "an event among the last slots is met");
-}
-
-void proof_event_not_met(void)
-{
-    Event e = any_event();
-    uint32_t num = nondet_u16();
-    uint32_t first = place_before(place(e.now, e.size), num, e.size);
-    uint32_t at = place(e.event, e.size);
-
-    ASSUME(num < 2 * (uint32_t)e.size);
-    ASSUME(ring_cursor_passed(e.now, num, e.event, e.size));
-    PROVE((at >= first ? at - first : at + 2 * e.size - first) < num,
-          "an event that is met is among the last slots");
+    PROVE(ring_cursor_passed(e.now, num, e.event, e.size) == (behind < num),
+          "an event is met if it is among the last slots, else not");
 }
 
 void proof_event_formula(void)
