@@ -45,6 +45,17 @@ void mock_backend_disconnected(MockBackend *b)
 
 /* What tests do */
 
+void mock_backend_wait_kept(MockBackend *b, unsigned queue, unsigned num)
+{
+    int64_t end = g_get_monotonic_time() + WAIT_US;
+
+    g_mutex_lock(&b->lock);
+    while (g_queue_get_length(&b->queues[queue].kept) != num) {
+        g_assert_true(g_cond_wait_until(&b->changed, &b->lock, end));
+    }
+    g_mutex_unlock(&b->lock);
+}
+
 static unsigned backend_num_running(MockBackend *b)
 {
     unsigned num = 0;
@@ -253,7 +264,9 @@ MockBackend *mock_backend_new(const MockModel *model, uint64_t ring_features,
     b->ring_features = ring_features;
     b->path = g_strdup(path);
     b->socket = -1;
-    memcpy(b->config, model->config, model->config_size);
+    if (model->config_size) {
+        memcpy(b->config, model->config, model->config_size);
+    }
     b->mappings = g_array_new(false, false, sizeof(MockMapping));
     b->received = g_array_new(false, false, sizeof(MockReceived));
     for (unsigned n = 0; n < MOCK_QUEUES_MAX; n++) {

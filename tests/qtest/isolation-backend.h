@@ -215,6 +215,8 @@ void mock_backend_deliver(MockBackend *b, unsigned queue, const void *data,
 
 /** Wait until @num connections have been made, within a limit. */
 void mock_backend_wait_session(MockBackend *b, unsigned num);
+/** Wait until @num requests of @queue stay with the backend, within a limit. */
+void mock_backend_wait_kept(MockBackend *b, unsigned queue, unsigned num);
 /** Wait until @num queues run, within a limit. */
 void mock_backend_wait_running(MockBackend *b, unsigned num);
 unsigned mock_backend_served(MockBackend *b, unsigned queue);
