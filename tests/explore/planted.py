@@ -96,10 +96,8 @@ FAULTS = [
             "foreign_write16(&p->desc[p->batch_slot].flags",
             "--memory c11 --size 2 --num 2 --event-idx", "for the device"),
     Planted("packed-take-without-acquire", PACKED,
-            "if (!packed_flags_used(foreign_read16_acquire(&desc->flags),\n"
-            "                           p->next_used.wrap)) {",
-            "if (!packed_flags_used(foreign_read16(&desc->flags),\n"
-            "                           p->next_used.wrap)) {",
+            "packed_is_used(p, foreign_read16_acquire(&desc->flags))",
+            "packed_is_used(p, foreign_read16(&desc->flags))",
             "--memory c11 --size 1 --num 2 --event-idx",
             "came back with the length"),
 
@@ -118,8 +116,8 @@ FAULTS = [
             "--memory sc --size 2 --num 4 --event-idx --bufs 1",
             "for the device"),
     Planted("packed-first-flags-first", PACKED,
-            "    packed_write_buf(desc, &bufs[0], id);\n",
-            "    packed_write_buf(desc, &bufs[0], id);\n"
+            "    first_flags = flags;\n",
+            "    first_flags = flags;\n"
             "    foreign_write16(&desc->flags, flags);\n",
             "--memory sc --size 3 --num 3 --event-idx --bufs 2", SLEEPS),
 
@@ -227,9 +225,8 @@ FAULTS = [
             "    ring->ops->publish",
             "--memory sc --size 2 --num 4 --event-idx", SLEEPS),
     Planted("packed-skips-one-slot-of-a-chain", PACKED,
-            "ring->entry[raw_id].num_descs,\n"
-            "                                       ring->size);",
-            "1, ring->size);",
+            "    packed_step_used(p, ring->entry[raw_id].num_descs);",
+            "    packed_step_used(p, 1);",
             "--memory sc --size 4 --num 4 --bufs 2 --event-idx "
             "--driver one --device all", SLEEPS),
     Planted("packed-id-not-given-back", PACKED,
@@ -237,8 +234,10 @@ FAULTS = [
             "--memory sc --size 2 --num 4 --event-idx",
             "came back with the length"),
     Planted("packed-id-in-first-descriptor-only", PACKED,
-            "packed_write_buf(desc, &bufs[i], id);",
-            "packed_write_buf(desc, &bufs[i], 0);",
+            "        packed_write_buf(desc, buf, id);\n"
+            "        foreign_write16",
+            "        packed_write_buf(desc, buf, 0);\n"
+            "        foreign_write16",
             "--memory sc --size 4 --num 4 --bufs 2 --event-idx "
             "--driver all --device reverse", "came back with the length"),
     Planted("packed-chain-keeps-its-wrap-counter", PACKED,
@@ -251,9 +250,17 @@ FAULTS = [
             "    if (unlikely(idx > size)) {",
             "--format packed --memory sc --size 2 --num 4 --event-idx",
             "access outside of the shared memory"),
+    Planted("packed-used-wraps-one-slot-late", PACKED,
+            "    if (unlikely(p->next_used.idx >= p->ring.size)) {",
+            "    if (unlikely(p->next_used.idx > p->ring.size)) {",
+            "--memory sc --size 3 --num 4 --bufs 2 --event-idx "
+            "--driver one --device all",
+            "access outside of the shared memory"),
+    Planted("packed-used-keeps-its-wrap-counter", PACKED,
+            "        p->used_flags ^= PACKED_F_BOTH;\n", "",
+            "--memory sc --size 2 --num 4 --event-idx", SLEEPS),
     Planted("packed-lap-not-told-apart", PACKED,
-            "return (raw_flags & PACKED_F_BOTH) == "
-            "(wrap ? PACKED_F_BOTH : 0);",
+            "return (raw_flags & PACKED_F_BOTH) == p->used_flags;",
             "raw_flags &= PACKED_F_BOTH;\n"
             "    return raw_flags == PACKED_F_BOTH || !raw_flags;",
             "--memory sc --size 2 --num 4 --event-idx", "not in flight"),

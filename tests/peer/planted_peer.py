@@ -46,10 +46,8 @@ FAULTS = [
               "foreign_write16(&p->desc[p->batch_slot].flags",
               "packed-publish-relaxed"),
     *_relaxed(PACKED,
-              "if (!packed_flags_used(foreign_read16_acquire(&desc->flags),\n"
-              "                           p->next_used.wrap)) {",
-              "if (!packed_flags_used(foreign_read16(&desc->flags),\n"
-              "                           p->next_used.wrap)) {",
+              "packed_is_used(p, foreign_read16_acquire(&desc->flags))",
+              "packed_is_used(p, foreign_read16(&desc->flags))",
               "packed-take-relaxed"),
 
     # Two sides in one thread know at once when both sleep.
