@@ -9,7 +9,7 @@ from typing import Any
 from unittest import TestCase
 
 from harness import GuestVm
-from net_guest import Console, add_interface, no_isolation
+from net_guest import Console, add_interface
 from net_testpmd import F_MRG_RXBUF, F_PACKED, Testpmd
 
 # A ring of 256 small buffers holds five of the longest.
@@ -17,9 +17,7 @@ OFFLOADED = "--gso 1448 --largest 65535 --window 130"
 # One that is not mergeable takes 19 descriptors for each frame, if there are
 # no tables: 13 fit.
 FEW = "--burst 10"
-# DPDK 22.11 writes frames into the indirect tables of a packed receive ring.
-NO_TABLES = {"device": ",indirect_desc=off",
-             "netdev": ",memory-isolation-indirect=off"}
+LARGEST = "--largest 65549"
 SAID = re.compile(r"^NET ok lane (\d+) from eth(\d+): (\d+) frames, "
                   r"(\d+) bytes, (\d+) super-frames; (\d+) frames, "
                   r"(\d+) bytes came", re.MULTILINE)
@@ -129,7 +127,6 @@ def check_backend(test: TestCase, backend: Testpmd, *, packed: bool,
 
 def testpmd(run: Any, cell: Any) -> None:
     """Workload of the matrix: plain frames, then offloaded ones."""
-    run.need(no_isolation() if run.isolated else "")
     mergeable = cell.row.options.get("mergeable", True)
     backend = Testpmd(run.work, queues=cell.queues)
     run.addCleanup(backend.stop)
@@ -140,13 +137,12 @@ def testpmd(run: Any, cell: Any) -> None:
     guest_ring = run.guest_ring(cell)
     device = (f",packed={'on' if guest_ring == 'packed' else 'off'}"
               f",mrg_rxbuf={'on' if mergeable else 'off'}")
-    netdev = run.netdev_props(vm, cell)
     if cell.ring == "packed" and not mergeable:
-        device += NO_TABLES["device"]
-        netdev += NO_TABLES["netdev"] if run.isolated else ""
+        # DPDK 22.11 writes frames into the indirect tables of such a ring.
+        device += ",indirect_desc=off"
     for number, path in enumerate(backend.sockets):
         add_interface(vm, path, number, queues=cell.queues,
-                      netdev=netdev, device=device)
+                      netdev=run.netdev_props(vm, cell), device=device)
     console = Console(vm, kernel=cell.kernel)
     run.addCleanup(console.close)
     console.launch()

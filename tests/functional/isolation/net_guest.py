@@ -9,7 +9,7 @@ import socket
 import subprocess
 from pathlib import Path
 
-from harness import QEMU, TOP, GuestVm, HarnessError, guest, socket_folder
+from harness import TOP, GuestVm, HarnessError, guest, socket_folder
 
 FRAMES = guest.OUT / "net-frames"
 SOURCES = [TOP / "tests/guest" / name for name in
@@ -18,9 +18,9 @@ INSIDE = {"usr/bin/net-frames": FRAMES}
 
 # No address of version 6: its neighbour discovery would be counted as well.
 JOB = """
+echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6
 modprobe virtio_net
 for i in {names}; do
-    echo 1 > /proc/sys/net/ipv6/conf/$i/disable_ipv6
     ip link set $i mtu {mtu} up || exit 1
 done
 # What is said to the guest has a line of its own: nobody has to keep up with
@@ -52,16 +52,6 @@ def build_frames() -> None:
         new.rename(FRAMES)
 
 
-def no_isolation() -> str:
-    """Why -netdev vhost-user cannot be isolated; "" if it can."""
-    said = subprocess.run([str(QEMU), "-help"], check=False, text=True,
-                          capture_output=True).stdout
-    found = re.search(r"-netdev vhost-user,.*\n(?: .*\n)*", said)
-    if found and "memory-isolation" in found.group(0):
-        return ""
-    return "this QEMU has no -netdev vhost-user with memory isolation"
-
-
 def add_interface(vm: GuestVm, path: Path, number: int, *, queues: int = 1,
                   netdev: str = "", device: str = "",
                   chardev: str = "") -> None:
@@ -83,7 +73,8 @@ class Console:
     """A guest that does one command after the other, each when asked."""
 
     def __init__(self, vm: GuestVm, interfaces: int = 2,
-                 mtu: int = 1500, kernel: str = "") -> None:
+                 mtu: int = 1500, kernel: str = "",
+                 reboots: bool = False) -> None:
         build_frames()
         self._vm = vm
         self._done = 0
@@ -92,14 +83,23 @@ class Console:
         vm.add_args("-chardev", f"socket,id=console,path={self._path},"
                     "server=on,wait=off", "-serial", "chardev:console")
         names = " ".join(f"eth{i}" for i in range(interfaces))
-        vm.add_job(JOB.format(names=names, mtu=mtu), INSIDE,
-                   **({"kernel": kernel} if kernel else {}))
+        vm.add_job(JOB.format(names=names, mtu=mtu), INSIDE, kernel=kernel,
+                   reboots=reboots)
 
     def launch(self) -> None:
+        """Boot, until the guest is ready for commands."""
+        self.go_on()
+        self.wait_ready()
+
+    def go_on(self) -> None:
+        """Launch a guest that is ready, or will be."""
         self._vm.launch()
         self._socket = socket.socket(socket.AF_UNIX)
         self._socket.connect(str(self._path))
-        self._wait(r"^NET ready\r?$", 60, 0)
+
+    def wait_ready(self, times: int = 1) -> None:
+        """Until the guest has booted for the @times-th time."""
+        self._wait("(?s)" + r"^NET ready\r?$.*" * times, 60, 0)
 
     def _wait(self, pattern: str, seconds: float, start: int) -> re.Match[str]:
         found = self._vm.wait_serial(f"{pattern}|^RESULT fail", seconds, start)

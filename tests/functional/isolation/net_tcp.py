@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from harness import QEMU, QEMU_BUILD, HarnessError, guest, wait_until
-from net_guest import Console, add_interface, no_isolation
+from net_guest import Console, add_interface
 
 BRIDGE = QEMU_BUILD / "tests/vhost-user-bridge"
 CHUNK = 1 << 18
@@ -116,7 +116,6 @@ def _run(run: Any, cell: Any, path: Path, host: str, address: str,
 
 def passt(run: Any, cell: Any) -> None:
     """Debian 13's."""
-    run.need(no_isolation() if run.isolated else "")
     command = [*guest.program("passt"), "--vhost-user", "--foreground",
                "--socket", "{socket}", "--ipv4-only", "--interface", "lo",
                "--address", "10.77.0.15", "--netmask", "24", "--gateway",
@@ -130,7 +129,6 @@ def passt(run: Any, cell: Any) -> None:
 
 def bridge(run: Any, cell: Any) -> None:
     """QEMU's test program, and a second QEMU with a user network."""
-    run.need(no_isolation() if run.isolated else "")
     if not BRIDGE.exists():
         raise HarnessError(f"{BRIDGE} was not built")
     here, there = _free_udp_port(), _free_udp_port()

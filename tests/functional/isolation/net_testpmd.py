@@ -201,6 +201,12 @@ class Testpmd:
             return not re.search(r"(?m)^\d+ .* down", text)
         wait_until(look, 30, "testpmd's ports to come up")
 
+    def clear(self) -> None:
+        """Set all counters to 0."""
+        self.ask("clear port xstats all\nclear port stats all\n"
+                 "clear fwd stats all\nshow port summary all",
+                 "Number of available ports")
+
     def features(self, port: int) -> int:
         """What QEMU and testpmd agreed on last."""
         path = re.escape(str(self.sockets[port]))

@@ -9,60 +9,15 @@ from __future__ import annotations
 
 import time
 
-import harness
-from net_frames import (FEW, NO_TABLES, OFFLOADED, Exchange,
-                        check_backend)
-from net_guest import Console, add_interface, no_isolation
-from net_testpmd import Testpmd
+from harness import on_both_threads
+from net_case import Frames
+from net_frames import FEW, LARGEST, OFFLOADED
 
-LARGEST = "--largest 65549"
 VOID = 200
 STOPS = 8
 
 
-class Frames:
-    """Two interfaces of one guest, joined by testpmd."""
-
-    megabytes = 384
-
-    def start(self, *, queues: int = 1, mergeable: bool = True,
-              guest_packed: bool = False, packed: bool = False,
-              netdev: str = "", device: str = "", mtu: int = 1500,
-              chardev: str = "") -> None:
-        if self.isolated and no_isolation():
-            self.skipTest(no_isolation())
-        self.backend = Testpmd(self.work, queues=queues)
-        self.addCleanup(self.backend.stop)
-        self.backend.start()
-        self.vm = self.make_vm()
-        self.vm.add_args("-smp", str(queues))
-        device += (f",packed={'on' if guest_packed else 'off'}"
-                   f",mrg_rxbuf={'on' if mergeable else 'off'}")
-        props = harness.isolation_args(self.vm, self.iothread, self.isolated)
-        if props:
-            props += (f",memory-isolation-packed={'on' if packed else 'off'}"
-                      f"{netdev}")
-        for number, path in enumerate(self.backend.sockets):
-            add_interface(self.vm, path, number, queues=queues, netdev=props,
-                          device=device, chardev=chardev)
-        self.console = Console(self.vm, mtu=mtu)
-        self.addCleanup(self.console.close)
-        self.console.launch()
-        self.exchange = Exchange(self, self.console, self.backend)
-        check_backend(self, self.backend,
-                      packed=packed if self.isolated else guest_packed,
-                      mergeable=mergeable,
-                      guest_bytes=self.megabytes << 20 if self.isolated
-                      else None)
-
-    def finish(self, per_queue: bool = True) -> None:
-        self.exchange.check_counters(per_queue)
-        self.exchange.check_nothing_dropped()
-        self.assertEqual(self.exchange.lost(), 0)
-        self.console.end()
-
-
-@harness.on_both_threads
+@on_both_threads
 class Sizes(Frames):
     """The largest frames, and the most memory that is pinned for them."""
 
@@ -74,7 +29,7 @@ class Sizes(Frames):
 
     def test_largest_frames_without_mergeable_buffers(self) -> None:
         self.start(mtu=65535, mergeable=False, guest_packed=True, packed=True,
-                   **NO_TABLES)
+                   indirect=False)
         self.exchange.frames(f"{LARGEST} --window 3000 {FEW}", frames=600)
         self.finish()
 
@@ -99,7 +54,7 @@ class Sizes(Frames):
         self.finish()
 
 
-@harness.on_both_threads
+@on_both_threads
 class Changes(Frames):
     """What happens to a device while it has work to do."""
 
@@ -151,12 +106,7 @@ class Changes(Frames):
         self.exchange.frames(lanes=2)
         self.backend.kill()
         self.backend.start()
-        self.backend.wait_for_guest()
-        self.exchange = Exchange(self, self.console, self.backend)
+        self.begin()
         self.exchange.frames(lanes=2)
         self.exchange.frames(OFFLOADED, frames=500, lanes=2)
         self.finish()
-
-
-# So that nobody takes it for a test.
-del Frames
