@@ -2,10 +2,11 @@
  * Two network devices in user space with a cable between them, for tests of
  * vhost-vdpa without hardware.
  *
- *   vduse-net FEATURES NAME NAME
+ *   vduse-net FEATURES SIZE NAME NAME
  *
  * makes /dev/vduse/NAME twice; FEATURES are ring features, a sum of numbers as
- * in 1 << 28.  What one device is given to transmit the other one receives.
+ * in 1 << 28, SIZE is what a ring can have at most.  What one device is given
+ * to transmit the other one receives.
  * "vdpa dev add" turns them into vDPA devices.  It runs until it is killed.
  *
  * Rings are those of the unit tests' mock device: it asserts each rule that a
@@ -26,7 +27,6 @@
 #include "standard-headers/linux/virtio_net.h"
 #include "mock-device.h"
 
-#define QUEUE_SIZE 256
 #define MAPS_MAX 64
 #define FRAME_MAX (128 * 1024)
 #define HEADER_BYTES sizeof(struct virtio_net_hdr_v1)
@@ -321,7 +321,7 @@ static void answer(Device *d)
 /* Life */
 
 static void device_new(Device *d, const char *name, uint64_t features,
-                       unsigned number)
+                       uint16_t size, unsigned number)
 {
     struct virtio_net_config net = {
         .mac = { 0x52, 0x54, 0, 0, 1, number },
@@ -351,7 +351,7 @@ static void device_new(Device *d, const char *name, uint64_t features,
     d->fd = open(path, O_RDWR | O_NONBLOCK);
     check(d->fd >= 0, path);
     for (unsigned i = 0; i < QUEUES; i++) {
-        struct vduse_vq_config vq = { .index = i, .max_size = QUEUE_SIZE };
+        struct vduse_vq_config vq = { .index = i, .max_size = size };
 
         check(!ioctl(d->fd, VDUSE_VQ_SETUP, &vq), "VDUSE_VQ_SETUP");
     }
@@ -409,13 +409,14 @@ static void turn(void)
 
 int main(int argc, char **argv)
 {
-    if (argc != 4) {
-        fprintf(stderr, "usage: vduse-net FEATURES NAME NAME\n");
+    if (argc != 5) {
+        fprintf(stderr, "usage: vduse-net FEATURES SIZE NAME NAME\n");
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
     for (unsigned i = 0; i < 2; i++) {
-        device_new(&devices[i], argv[2 + i], strtoull(argv[1], NULL, 0), i);
+        device_new(&devices[i], argv[3 + i], strtoull(argv[1], NULL, 0),
+                   atoi(argv[2]), i);
     }
     printf("vduse-net: ready\n");
     for (;;) {
