@@ -78,7 +78,8 @@ FAULTS = [
     Planted("vringh-chain-half-freed", SPLIT,
             "s->link[s->link[head].last].next = s->next_free;",
             "s->link[head].next = s->next_free;",
-            "linux", "--one-thread --num 10000", ""),
+            "linux", "--one-thread --num 10000",
+            "another number of buffers"),
 
     Planted("packed-kick-counts-requests", PACKED,
             "    p->num_unasked += p->batch_descs;",
