@@ -18,7 +18,7 @@ void fuzz_backend_start(FuzzBackend *b, const FuzzConfig *config)
 {
     IsolatedLink *link = &b->link;
 
-    *b = (FuzzBackend) { .config = config->backend };
+    *b = (FuzzBackend) { .config = config->backend, .scrub = config->scrub };
     link->region = bounce_region_new(SHARE_OFFSET + config->share,
                                      &error_abort);
     b->config.mem = link->region->host;
@@ -75,6 +75,19 @@ static const IsolatedRequest *find(const IsolatedQueue *q,
     return NULL;
 }
 
+/* Nothing of an earlier request is in what the backend is to write. */
+static void check_in(const FuzzBackend *b, const MockRequest *fetched)
+{
+    for (unsigned i = fetched->num_out; i < fetched->num_out + fetched->num_in;
+         i++) {
+        const uint8_t *mem = host(b, &fetched->bufs[i]);
+
+        for (uint32_t j = 0; j < fetched->bufs[i].len; j++) {
+            g_assert_cmphex(mem[j], ==, 0);
+        }
+    }
+}
+
 /* Is it what the guest has there? */
 static void check_out(const FuzzBackend *b, const IsolatedRequest *req,
                       const MockRequest *fetched)
@@ -106,6 +119,9 @@ bool fuzz_backend_fetch(FuzzBackend *b, const IsolatedQueue *q,
     }
     if (req && !g->hostile && !g->restless && !b->hostile) {
         check_out(b, req, &r);
+    }
+    if (b->scrub && !b->hostile) {
+        check_in(b, &r);
     }
     b->held[b->num_held++] = (FuzzHeld) {
         .id = r.id,

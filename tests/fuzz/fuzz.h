@@ -139,6 +139,7 @@ typedef struct FuzzHeld {
  * FuzzBackend - the device
  * @hostile: it has written what it must not
  * @confused: it cannot read the ring any more
+ * @scrub: it must not see what it wrote earlier
  */
 typedef struct FuzzBackend {
     IsolatedLink link;
@@ -149,6 +150,7 @@ typedef struct FuzzBackend {
     bool stopped;
     bool hostile;
     bool confused;
+    bool scrub;
 } FuzzBackend;
 
 void fuzz_backend_start(FuzzBackend *b, const FuzzConfig *config);
