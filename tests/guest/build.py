@@ -101,8 +101,8 @@ def add_program(cpio: CpioWriter, name: str, source: Path) -> None:
 
 
 def fetch() -> None:
-    debian.unpack([debian.resolve_metapackage(kernels.METAPACKAGE)], DEBS, ROOT,
-                  dependencies=False)
+    package = debian.resolve_metapackage(kernels.METAPACKAGE)
+    debian.unpack([package], DEBS, ROOT, dependencies=False)
     debian.unpack([*PACKAGES, storage_daemon_package()], DEBS, ROOT)
 
 

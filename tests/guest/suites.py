@@ -43,7 +43,7 @@ class Suite:
         lists = Path("/etc/apt/sources.list.d")
         for files, script in (
                 (sorted(lists.glob("*.sources")), "deb822.awk"),
-                ([Path("/etc/apt/sources.list"), *sorted(lists.glob("*.list"))],
+                ([lists.with_suffix(""), *sorted(lists.glob("*.list"))],
                  "oneline.awk")):
             text = "\n\n".join(f.read_text("utf-8") for f in files
                                if f.is_file())

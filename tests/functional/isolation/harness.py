@@ -183,7 +183,8 @@ class Backend(Program):
     @staticmethod
     def _block_nodes(image: Path | None, fmt: str) -> list[str]:
         if image is None:
-            return ["driver=null-co,node-name=disk,size=1073741824,read-zeroes=on"]
+            return ["driver=null-co,node-name=disk,size=1073741824,"
+                    "read-zeroes=on"]
         file = f"driver=file,filename={image},node-name="
         if fmt == "raw":
             return [file + "disk"]
