@@ -45,12 +45,12 @@ static char *device_args(GuestDevice *d, const char *socket)
         "-nodefaults -M pc%s -m 16M -object memory-backend-shm,id=shared,"
         "size=16M -object iothread,id=thread"
         " -chardev socket,id=socket,path=%s,server=on"
-        " -device %s,id=device,chardev=socket,addr=%d,packed=%s%s%s",
+        " -device %s,id=device,chardev=socket,addr=%d,packed=%s%s%s%s",
         config->isolated ? "" : ",memory-backend=shared", socket,
         d->kind->device, PCI_SLOT_OF_DEVICE,
         config->guest_packed ? "on" : "off",
         config->isolated ? ",memory-isolation=on" : "",
-        config->iothread ? ",iothread=thread" : "");
+        config->iothread ? ",iothread=thread" : "", config->pins ?: "");
 }
 
 GuestDevice *device_new(const DeviceKind *kind, const DeviceConfig *config)

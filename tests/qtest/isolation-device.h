@@ -23,6 +23,8 @@
  * @isolated: the property is on and RAM is private; else RAM is shared
  * @guest_packed: the guest's rings; @guest_event_idx: and their events
  * @backend_features: of bits 24 to 49, what the backend offers
+ * @pins: properties that keep QEMU from some of that, or NULL
+ * @pinned_off: from what
  * @iothread: queues run in an IOThread
  */
 typedef struct DeviceConfig {
@@ -31,6 +33,8 @@ typedef struct DeviceConfig {
     bool guest_packed;
     bool guest_event_idx;
     uint64_t backend_features;
+    const char *pins;
+    uint64_t pinned_off;
     bool iothread;
 } DeviceConfig;
 
