@@ -40,11 +40,12 @@ class Suite:
 
     def _sources(self, own: str, wanted: str) -> str:
         """The machine's source of suite @own, for suite @wanted."""
-        lists = Path("/etc/apt/sources.list.d")
-        for files, script in (
-                (sorted(lists.glob("*.sources")), "deb822.awk"),
-                ([lists.with_suffix(""), *sorted(lists.glob("*.list"))],
-                 "oneline.awk")):
+        apt = Path("/etc/apt")
+        stanzas = sorted(apt.glob("sources.list.d/*.sources"))
+        lines = [apt / "sources.list",
+                 *sorted(apt.glob("sources.list.d/*.list"))]
+        for files, script in ((stanzas, "deb822.awk"),
+                              (lines, "oneline.awk")):
             text = "\n\n".join(f.read_text("utf-8") for f in files
                                if f.is_file())
             stanza = subprocess.run(
