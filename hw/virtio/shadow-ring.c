@@ -53,11 +53,6 @@ static uint32_t chain_num_bufs(const ShadowRingChain *chain)
     return (uint32_t)chain->num_out + chain->num_in;
 }
 
-static uint16_t chain_num_descs(const ShadowRingChain *chain)
-{
-    return chain->table ? 1 : chain_num_bufs(chain);
-}
-
 ShadowRingLayout shadow_ring_layout(ShadowRingFormat format, uint16_t size)
 {
     assert(size > 0 && size <= SHADOW_RING_SIZE_MAX);
@@ -123,17 +118,19 @@ const char *shadow_ring_fault(const ShadowRing *ring)
 void shadow_ring_add(ShadowRing *ring, const ShadowRingChain *chain,
                      void *token)
 {
-    uint16_t num_descs = chain_num_descs(chain);
+    uint32_t num_descs = chain_num_bufs(chain);
     uint16_t id;
 
     assert(!ring->fault);
     assert(token);
-    assert(chain_num_bufs(chain) > 0);
-    assert(chain_num_bufs(chain) <= SHADOW_RING_SIZE_MAX);
+    assert(num_descs > 0 && num_descs <= SHADOW_RING_SIZE_MAX);
+    if (chain->table) {
+        /* Virtio 1.2, 2.7.5.3.1: no table unless negotiated. */
+        assert(ring->indirect);
+        assert(QEMU_PTR_IS_ALIGNED(chain->table, SHADOW_RING_DESC_BYTES));
+        num_descs = 1;
+    }
     assert(num_descs <= ring->num_free);
-    /* Virtio 1.2, 2.7.5.3.1: no table unless negotiated. */
-    assert(!chain->table || ring->indirect);
-    assert(QEMU_PTR_IS_ALIGNED(chain->table, SHADOW_RING_DESC_BYTES));
 
     id = ring->ops->add(ring, chain);
     ring->entry[id] = (ShadowRingEntry) {
