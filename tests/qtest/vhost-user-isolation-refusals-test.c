@@ -1,0 +1,117 @@
+/*
+ * What memory isolation refuses when a device is made, and in which words.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/bitops.h"
+#include "standard-headers/linux/virtio_config.h"
+#include "libqtest.h"
+#include "isolation-backend.h"
+
+/**
+ * Refusal - a command line that must not work
+ * @claim: test name
+ * @args: with "%s" for the path of the backend's socket, on which QEMU listens
+ * @offers: of bits 24 to 49, what the backend has
+ * @says: what is in the message
+ */
+typedef struct Refusal {
+    const char *claim;
+    const char *args;
+    uint64_t offers;
+    const char *says;
+} Refusal;
+
+#define CHARDEV "-chardev socket,id=socket,server=on,path=%s "
+#define RNG CHARDEV "-device vhost-user-rng-pci,chardev=socket"
+#define BLK CHARDEV "-device vhost-user-blk-pci,chardev=socket,num-queues=1"
+#define SCSI CHARDEV "-device vhost-user-scsi-pci,chardev=socket,num_queues=1"
+#define NET CHARDEV "-device virtio-net-pci,netdev=net" \
+            " -netdev vhost-user,id=net,chardev=socket"
+
+#define PACKED BIT_ULL(VIRTIO_F_RING_PACKED)
+
+static const Refusal refusals[] = {
+    { "gpu", CHARDEV "-device vhost-user-gpu-pci,chardev=socket,"
+      "memory-isolation=on", 0, "contain guest addresses" },
+    { "vga", CHARDEV "-device vhost-user-vga,chardev=socket,"
+      "memory-isolation=on", 0, "contain guest addresses" },
+    { "packed-on-split-backend", SCSI ",memory-isolation=on,"
+      "memory-isolation-packed=on", 0,
+      "memory-isolation-packed=on, but the backend does not offer it" },
+    { "event-idx-without", SCSI ",memory-isolation=on,"
+      "memory-isolation-event-idx=on", PACKED,
+      "memory-isolation-event-idx=on, but the backend does not offer it" },
+    { "indirect-without", SCSI ",memory-isolation=on,"
+      "memory-isolation-indirect=on", PACKED,
+      "memory-isolation-indirect=on, but the backend does not offer it" },
+    { "size-too-small", RNG ",memory-isolation=on,memory-isolation-size=4096",
+      0, "memory-isolation-size=4096 is too small for 1 queue(s)" },
+    { "size-too-small-net", NET ",memory-isolation=on,"
+      "memory-isolation-size=4096", 0, "memory-isolation-size=4096 is too "
+      "small" },
+    { "size-too-large", RNG ",memory-isolation=on,memory-isolation-size=1T",
+      0, "is too large" },
+    { "size-alone", RNG ",memory-isolation-size=64M", 0,
+      "memory-isolation-size has no effect without memory-isolation=on" },
+    { "size-alone-net", NET ",memory-isolation-size=64M", 0,
+      "memory-isolation-size has no effect without memory-isolation=on" },
+    { "scrub-alone", BLK ",memory-isolation-scrub=off", 0,
+      "memory-isolation-scrub has no effect without memory-isolation=on" },
+    { "packed-alone", RNG ",memory-isolation-packed=off", 0,
+      "memory-isolation-packed has no effect without memory-isolation=on" },
+};
+
+static const MockModel model = { .num_queues = 3 };
+
+/* "timeout": one that is not refused would run for ever. */
+static char *run_qemu(const char *args, int *status)
+{
+    g_autofree char *command = g_strdup_printf(
+        "timeout -k 5 60 %s -nodefaults -display none -M pc -m 16 -S "
+        "-accel qtest %s", getenv("QTEST_QEMU_BINARY"), args);
+    g_autoptr(GError) err = NULL;
+    char *text = NULL;
+
+    g_test_message("%s", command);
+    g_spawn_command_line_sync(command, NULL, &text, status, &err);
+    g_assert_no_error(err);
+    return text;
+}
+
+static void test_refusal(const void *opaque)
+{
+    const Refusal *refusal = opaque;
+    g_autofree char *dir = g_dir_make_tmp("isolation-XXXXXX", NULL);
+    g_autofree char *socket = g_strdup_printf("%s/socket", dir);
+    g_autofree char *args = NULL;
+    g_autofree char *text = NULL;
+    g_auto(GStrv) parts = g_strsplit(refusal->args, "%s", 2);
+    MockBackend *b = mock_backend_new(&model, refusal->offers, NULL, socket);
+    int status;
+
+    args = g_strconcat(parts[0], socket, parts[1], NULL);
+    text = run_qemu(args, &status);
+    mock_backend_free(b);
+    unlink(socket);
+    rmdir(dir);
+
+    g_test_message("%s", text);
+    g_assert_true(WIFEXITED(status));
+    g_assert_cmpint(WEXITSTATUS(status), ==, 1);
+    g_assert_nonnull(strstr(text, refusal->says));
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    for (unsigned i = 0; i < G_N_ELEMENTS(refusals); i++) {
+        g_autofree char *path = g_strdup_printf("isolation-refusals/%s",
+                                                refusals[i].claim);
+
+        qtest_add_data_func(path, &refusals[i], test_refusal);
+    }
+    return g_test_run();
+}
