@@ -59,16 +59,17 @@ def checker() -> list[str]:
     return done.stdout.split("\n")[:-1]
 
 
-def edited_copy(edit: Edit, where: Path) -> Path:
-    """A copy of hw/virtio under @where with @edit done."""
+def edited_copy(edits: tuple[Edit, ...], where: Path) -> Path:
+    """A copy of hw/virtio under @where with @edits done."""
     shutil.rmtree(where, ignore_errors=True)
     shutil.copytree(TOP / "hw/virtio", where / "hw/virtio")
-    path = where / edit.file
-    text = path.read_text(encoding="utf-8")
-    if text.count(edit.old) != 1:
-        raise ProofError(f"{edit.file} has {text.count(edit.old)} times: "
-                         f"{edit.old}")
-    path.write_text(text.replace(edit.old, edit.new), encoding="utf-8")
+    for edit in edits:
+        path = where / edit.file
+        text = path.read_text(encoding="utf-8")
+        if text.count(edit.old) != 1:
+            raise ProofError(f"{edit.file} has {text.count(edit.old)} times: "
+                             f"{edit.old}")
+        path.write_text(text.replace(edit.old, edit.new), encoding="utf-8")
     return where
 
 
@@ -110,9 +111,10 @@ def runs(proof: Proof) -> list[tuple[int, str]]:
 def prove(proof: Proof) -> dict[str, list[str]]:
     """Claims of @proof, each with the properties of it that do not hold."""
     where = BUILD / proof.name
+    sources = edited_copy(proof.edits, where) if proof.edits else TOP
     claims: dict[str, list[str]] = {}
     for number, name in runs(proof):
-        text = run_cbmc(proof, number, TOP, where / f"{name}.log")
+        text = run_cbmc(proof, number, sources, where / f"{name}.log")
         results = RESULT.findall(text)
         if not results:
             raise ProofError(f"{proof.name}: nothing was checked")
@@ -144,7 +146,7 @@ def find_bug(bug: Bug) -> str:
     """The first property that fails with @bug in the code; "" if none."""
     proof = find(bug.proof)
     where = BUILD / "planted" / bug.name
-    sources = edited_copy(bug.edit, where)
+    sources = edited_copy((*proof.edits, bug.edit), where)
     for number, name in runs(proof):
         if bug.cases and name not in bug.cases:
             continue

@@ -1,9 +1,15 @@
 /*
- * Proofs of the span allocator: any sequence of takes and gives.
+ * Proof of the span allocator: one take or give in any state that satisfies
+ * the invariant, which holds again afterwards; so it holds after any number of
+ * them.
  *
- * The user keeps a list of what it holds, which is what the allocator is held
- * to: no span overlaps another one, all lie inside the share, sizes and
- * alignment are as asked for, held and free bytes add up to the share.
+ * The invariant is the whole truth about the share: spans that are held (the
+ * user keeps a list), spans on the stack of recent ones and extents lie inside
+ * it, overlap nowhere, and add up to it.
+ *
+ * The stack has two places here instead of 64, or the states would be too many
+ * (table.py has the change); nothing depends on how high it is.  STEP is
+ * how many spans are on it and how many extents there are to begin with.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -16,123 +22,226 @@ static void move_extents(void *to, const void *from, size_t bytes);
 
 #undef g_malloc0
 #define g_malloc0(bytes) pool_memory(bytes)
-#define memmove(to, from, bytes) move_extents(to, from, bytes)
+#define memmove(to, from, bytes) move_extents((to), (from), (bytes))
 
 #include "hw/virtio/bounce-pool.c"
 
-/* A share of so many granules, of which so many spans may be held. */
-#define GRANULES 16
-#define SHARE (GRANULES * BOUNCE_GRANULE)
-
+/* Offsets are not special anywhere; sizes are two pages of eight granules. */
+#define START (3 * BOUNCE_ALIGN_MAX)
+#define SHARE (2 * BOUNCE_ALIGN_MAX)
 #define NUM_EXTENTS (MAX_SPANS + RECENT_MAX + 1)
+#define NUM_SPANS (MAX_SPANS + RECENT_MAX + NUM_EXTENTS)
 
 static BouncePool pool_mem;
+static BounceExtent held[MAX_SPANS];        /* empty: nothing is held there */
 
 static void *pool_memory(size_t bytes)
 {
-    PROVE(bytes == sizeof(pool_mem) + NUM_EXTENTS * sizeof(BounceExtent) &&
-          sizeof(pool_mem.extent) == NUM_EXTENTS * sizeof(BounceExtent),
-          "the pool has room for as many extents as there can be");
+    PROVE(bytes == sizeof(pool_mem) + sizeof(pool_mem.extent),
+          "there is room for as many extents as there can be");
     return &pool_mem;
+}
+
+/* @num of @array from @lower on; element by element: no index is symbolic. */
+static void move_in(BounceExtent *array, unsigned size, size_t lower,
+                    size_t num, bool down)
+{
+    PROVE(lower + num < size, "what is moved lies in its array");
+    for (unsigned i = 0; down && i + 1 < size; i++) {
+        if (i >= lower && i < lower + num) {
+            array[i] = array[i + 1];
+        }
+    }
+    for (unsigned i = size - 1; !down && i > 0; i--) {
+        if (i > lower && i <= lower + num) {
+            array[i] = array[i - 1];
+        }
+    }
 }
 
 static void move_extents(void *to, const void *from, size_t bytes)
 {
-    BounceExtent *dst = to;
-    const BounceExtent *src = from;
-    size_t num = bytes / sizeof(*dst);
+    size_t begin = __CPROVER_POINTER_OFFSET(from);
+    size_t end = __CPROVER_POINTER_OFFSET(to);
+    size_t lower = MIN(begin, end);
+    size_t num = bytes / sizeof(BounceExtent);
 
-    PROVE(__CPROVER_w_ok(to, bytes) && __CPROVER_r_ok(from, bytes),
-          "what is moved lies inside the pool");
-    for (size_t i = 0; dst < src && i < num; i++) {
-        dst[i] = src[i];
+    if (num == 0) {
+        return;
     }
-    for (size_t i = num; dst > src && i-- > 0; ) {
-        dst[i] = src[i];
+    PROVE(MAX(begin, end) - lower == sizeof(BounceExtent),
+          "spans move by one place");
+    if (lower < offsetof(BouncePool, extent)) {
+        lower -= offsetof(BouncePool, recent);
+        move_in(pool_mem.recent, RECENT_MAX, lower / sizeof(BounceExtent),
+                num, end < begin);
+    } else {
+        lower -= offsetof(BouncePool, extent);
+        move_in(pool_mem.extent, NUM_EXTENTS, lower / sizeof(BounceExtent),
+                num, end < begin);
     }
 }
 
-typedef struct Span {
-    uint64_t offset;
-    uint64_t size;            /* as it was asked for; 0: not held */
-} Span;
-
-static Span spans[MAX_SPANS];
-
-static uint64_t span_end(const Span *span)
+/* All spans there are, in one list; those that are not there are empty. */
+static void list_spans(const BouncePool *pool, BounceExtent *list)
 {
-    return span->offset + ROUND_UP(span->size, BOUNCE_GRANULE);
-}
-
-/* A span that was just taken, against all that are held. */
-static void check_taken(uint64_t start, const Span *taken)
-{
-    PROVE(taken->offset >= start && span_end(taken) <= start + SHARE,
-          "a span lies inside the share");
+    for (unsigned i = 0; i < NUM_SPANS; i++) {
+        list[i] = (BounceExtent) { 0, 0 };
+    }
     for (unsigned i = 0; i < MAX_SPANS; i++) {
-        const Span *span = &spans[i];
-
-        PROVE(span == taken || span->size == 0 ||
-              span_end(span) <= taken->offset ||
-              span_end(taken) <= span->offset,
-              "no two spans that are held overlap");
+        list[i] = held[i];
+    }
+    for (unsigned i = 0; i < RECENT_MAX && i < pool->num_recent; i++) {
+        list[MAX_SPANS + i] = pool->recent[i];
+    }
+    for (unsigned i = 0; i < NUM_EXTENTS && i < pool->num_extents; i++) {
+        list[MAX_SPANS + RECENT_MAX + i] = pool->extent[i];
     }
 }
 
-static void step_take(BouncePool *pool, uint64_t start, uint64_t *high_water)
+static bool is_empty(const BounceExtent *e)
+{
+    return e->start == e->end;
+}
+
+static bool spans_overlap_nowhere(const BounceExtent *list)
+{
+    for (unsigned i = 0; i < NUM_SPANS; i++) {
+        for (unsigned j = 0; j < i; j++) {
+            if (!is_empty(&list[i]) && !is_empty(&list[j]) &&
+                list[i].start < list[j].end && list[j].start < list[i].end) {
+                return false;
+            }
+        }
+    }
+    return true;
+}
+
+static bool spans_add_up(const BouncePool *pool, const BounceExtent *list)
+{
+    uint64_t bytes = 0, bytes_held = 0;
+    unsigned num_held = 0;
+
+    for (unsigned i = 0; i < NUM_SPANS; i++) {
+        const BounceExtent *e = &list[i];
+
+        if (is_empty(e)) {
+            continue;
+        }
+        if (e->start > e->end || e->start < START || e->end > START + SHARE ||
+            e->start % BOUNCE_GRANULE || e->end % BOUNCE_GRANULE ||
+            (i < MAX_SPANS + RECENT_MAX && e->end > pool->high_water)) {
+            return false;
+        }
+        bytes += extent_bytes(e);
+        bytes_held += i < MAX_SPANS ? extent_bytes(e) : 0;
+        num_held += i < MAX_SPANS;
+    }
+    return bytes == SHARE && bytes_held == pool->held &&
+           num_held == pool->num_held;
+}
+
+static bool extents_ascend(const BouncePool *pool)
+{
+    if (pool->num_extents > NUM_EXTENTS || pool->num_recent > RECENT_MAX) {
+        return false;
+    }
+    for (unsigned i = 0; i < NUM_EXTENTS && i < pool->num_extents; i++) {
+        if (is_empty(&pool->extent[i]) ||
+            (i > 0 && pool->extent[i - 1].end >= pool->extent[i].start)) {
+            return false;
+        }
+    }
+    for (unsigned i = 0; i < RECENT_MAX && i < pool->num_recent; i++) {
+        if (is_empty(&pool->recent[i])) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static BounceExtent any_extent(void)
+{
+    return (BounceExtent) { nondet_u64(), nondet_u64() };
+}
+
+static BouncePool *any_pool(void)
+{
+    BouncePool *pool = bounce_pool_new(START, SHARE, MAX_SPANS);
+    BounceExtent list[NUM_SPANS];
+
+    list_spans(pool, list);
+    PROVE(spans_overlap_nowhere(list) && spans_add_up(pool, list) &&
+          extents_ascend(pool), "a new pool satisfies the invariant");
+
+    pool->num_recent = STEP % (RECENT_MAX + 1);
+    pool->num_extents = STEP / (RECENT_MAX + 1);
+    pool->held = nondet_u64();
+    pool->num_held = nondet_u32();
+    pool->high_water = nondet_u64();
+    ASSUME(pool->high_water <= START + SHARE);
+    for (unsigned i = 0; i < MAX_SPANS; i++) {
+        held[i] = any_extent();
+    }
+    for (unsigned i = 0; i < pool->num_recent; i++) {
+        pool->recent[i] = any_extent();
+    }
+    for (unsigned i = 0; i < pool->num_extents; i++) {
+        pool->extent[i] = any_extent();
+    }
+    list_spans(pool, list);
+    ASSUME(spans_add_up(pool, list) && extents_ascend(pool) &&
+           spans_overlap_nowhere(list));
+    return pool;
+}
+
+static void step_take(BouncePool *pool)
 {
     uint64_t size = nondet_u64();
     uint32_t align = nondet_bool() ? BOUNCE_GRANULE : BOUNCE_ALIGN_MAX;
+    uint64_t high_water = pool->high_water;
+    uint64_t offset;
+    bool fresh;
     unsigned i = 0;
-    Span taken = { .size = size };
-    bool fresh, has_room;
 
     ASSUME(size > 0);
-    while (i < MAX_SPANS && spans[i].size) {
-        i++;
-    }
-    has_room = i < MAX_SPANS;
-    if (!bounce_pool_take(pool, size, align, &taken.offset, &fresh)) {
+    if (!bounce_pool_take(pool, size, align, &offset, &fresh)) {
         return;
     }
-    PROVE(has_room, "no more spans are held than agreed");
-    PROVE(QEMU_IS_ALIGNED(taken.offset, align), "a span is aligned as asked");
-    PROVE(!fresh || taken.offset >= *high_water,
+    while (i < MAX_SPANS && !is_empty(&held[i])) {
+        i++;
+    }
+    PROVE(i < MAX_SPANS, "no more spans are held than agreed");
+    PROVE(QEMU_IS_ALIGNED(offset, align), "a span is aligned as asked");
+    PROVE(!fresh || offset >= high_water,
           "no byte of a fresh span was held before");
-    spans[i] = taken;
-    check_taken(start, &spans[i]);
-    *high_water = MAX(*high_water, span_end(&taken));
+    held[i] = (BounceExtent) { offset,
+                               offset + ROUND_UP(size, BOUNCE_GRANULE) };
 }
 
 static void step_give(BouncePool *pool)
 {
-    unsigned i = nondet_u16();
+    unsigned i = nondet_bool() ? 0 : MAX_SPANS - 1;
+    /* As it was asked for: not rounded up. */
+    unsigned less = nondet_u16();
 
-    ASSUME(i < MAX_SPANS && spans[i].size);
-    bounce_pool_give(pool, spans[i].offset, spans[i].size);
-    spans[i].size = 0;
+    ASSUME(!is_empty(&held[i]) && less < BOUNCE_GRANULE);
+    bounce_pool_give(pool, held[i].start, extent_bytes(&held[i]) - less);
+    held[i] = (BounceExtent) { 0, 0 };
 }
 
-void proof_steps(void)
+void proof_any_state(void)
 {
-    uint64_t start = nondet_u64();
-    uint64_t high_water = start;
-    uint64_t held = 0;
-    BouncePool *pool;
+    BouncePool *pool = any_pool();
+    BounceExtent list[NUM_SPANS];
 
-    ASSUME(start % BOUNCE_ALIGN_MAX == 0 && start <= UINT64_MAX - SHARE);
-    pool = bounce_pool_new(start, SHARE, MAX_SPANS);
-    for (unsigned i = 0; i < NUM_STEPS; i++) {
-        if (nondet_bool()) {
-            step_take(pool, start, &high_water);
-        } else {
-            step_give(pool);
-        }
+    if (nondet_bool()) {
+        step_take(pool);
+    } else {
+        step_give(pool);
     }
-    for (unsigned i = 0; i < MAX_SPANS; i++) {
-        held += ROUND_UP(spans[i].size, BOUNCE_GRANULE);
-    }
-    PROVE(bounce_pool_held(pool) == held, "what is held is counted");
-    /* Held and free bytes add up, the free ones do not overlap. */
-    bounce_pool_check(pool);
+    list_spans(pool, list);
+    PROVE(spans_overlap_nowhere(list), "no two spans overlap, held or free");
+    PROVE(spans_add_up(pool, list), "held and free spans are the share");
+    PROVE(extents_ascend(pool), "extents ascend and do not touch");
 }

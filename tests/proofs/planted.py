@@ -16,6 +16,7 @@ INTERNAL = "hw/virtio/shadow-ring-internal.h"
 SPLIT = "hw/virtio/shadow-ring-split.c"
 PACKED = "hw/virtio/shadow-ring-packed.c"
 CHAIN = "hw/virtio/virtio-chain.c.inc"
+POOL = "hw/virtio/bounce-pool.c"
 
 
 @dataclass(frozen=True)
@@ -118,4 +119,21 @@ PLANTED: tuple[Bug, ...] = (
     Bug("copy-runs-over-the-end-of-ram", "chain-copy",
         Edit(CHAIN, "offset + sizeof(ChainDesc) <= table->end",
              "offset < table->end")),
+    Bug("hole-that-is-too-small-is-taken", "pool-any-state",
+        Edit(POOL, "e->end - start < size", "e->end - start + 512 < size"),
+        ("2-extents-0-recent",), slow=True),
+    Bug("alignment-of-a-recent-span-is-not-looked-at", "pool-any-state",
+        Edit(POOL, "extent_bytes(e) == size && QEMU_IS_ALIGNED(e->start, "
+             "align)", "extent_bytes(e) == size"), ("1-extents-1-recent",), slow=True),
+    Bug("tail-of-a-hole-is-lost", "pool-any-state",
+        Edit(POOL, "            extent_insert(pool, i + 1, tail);\n", ""),
+        ("1-extents-1-recent",), slow=True),
+    Bug("neighbours-are-not-merged", "pool-any-state",
+        Edit(POOL, "prev->end == e.start", "prev->end + 1 == e.start"),
+        ("1-extents-2-recent",), slow=True),
+    Bug("what-is-given-is-still-held", "pool-any-state",
+        Edit(POOL, "    pool->num_held--;\n", ""), ("1-extents-0-recent",)),
+    Bug("used-span-is-called-fresh", "pool-any-state",
+        Edit(POOL, "taken.start >= pool->high_water",
+             "taken.end >= pool->high_water"), ("1-extents-1-recent",), slow=True),
 )

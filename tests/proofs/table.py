@@ -34,6 +34,7 @@ class Proof:
     defines: tuple[str, ...] = ()
     cases: tuple[str, ...] = ()     # names of runs, each with -D STEP=number
     flags: tuple[str, ...] = ()
+    edits: tuple[Edit, ...] = ()    # constants made small, in a copy
     deep: bool = False
     limit: int = 600
 
@@ -88,6 +89,24 @@ def pop(limit: int, deep: bool = False) -> Proof:
                  cases=("split", "packed"), deep=deep)
 
 
+def pool(name: str, what: str, num_cases: int, deep: bool = False) -> Proof:
+    """A case for each number of recent spans and of extents."""
+    file = "hw/virtio/bounce-pool.c"
+    bounds = ("recent_flush.0:3,extents_take.0:6,extents_below.0:4,"
+              "recent_take.0:3,step_take.0:3,move_in.0:5,move_in.1:5")
+    cases = [f"{extents}-extents-{recent}-recent"
+             for extents in range(6) for recent in range(3)]
+    return Proof(name, "one take or give in any valid state of a pool of 16 "
+                 "granules, 2 spans held and 2 recent at most" + what,
+                 "bounce-pool.c", "proof_any_state", 10, ("MAX_SPANS=2",),
+                 tuple(cases[:num_cases]),
+                 ("--slice-formula", "--unwindset", bounds),
+                 (Edit(file, "#define RECENT_MAX 64", "#define RECENT_MAX 2"),
+                  Edit(file, "BounceExtent extent[];",
+                       "BounceExtent extent[MAX_SPANS + RECENT_MAX + 1];")),
+                 deep, 7200 if deep else 900)
+
+
 PROOFS: tuple[Proof, ...] = (
     ring("split", 1), ring("split", 2), ring("split", 4),
     ring("split", 8, deep=True),
@@ -109,4 +128,6 @@ PROOFS: tuple[Proof, ...] = (
     chain("proof_copy", "a descriptor read from RAM in pieces of any size", 1,
           ("--unwindset", "chain_table_copy.0:17"), ("MIN_PIECE=1",)),
     pop(2), pop(4, deep=True),
+    pool("pool-nearly-full", ", no extent, or one and nothing recent", 4),
+    pool("pool-any-state", "", 18, deep=True),
 )
