@@ -176,10 +176,10 @@ def planted(which: str) -> int:
 
 
 def find(name: str) -> Proof:
-    for proof in PROOFS:
-        if proof.name == name:
-            return proof
-    raise ProofError(f"there is no proof '{name}'")
+    found = [p for p in PROOFS if p.name == name]
+    if len(found) != 1:
+        raise ProofError(f"{len(found)} proofs are called '{name}'")
+    return found[0]
 
 
 # Documentation

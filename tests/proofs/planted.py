@@ -37,7 +37,7 @@ PLANTED: tuple[Bug, ...] = (
     Bug("unpublished-token-is-given-back", "split-any-state-2",
         Edit(INTERNAL, "entry[raw_id].seq >= ring->sent_seq",
              "entry[raw_id].seq > ring->sent_seq"), ("take",)),
-    Bug("token-is-given-back-twice", "split-steps-2",
+    Bug("token-is-given-back-twice", "split-first-4-steps-2",
         Edit(INTERNAL, "    entry->token = NULL;\n", ""), slow=True),
     Bug("room-is-not-given-back", "split-any-state-2",
         Edit(INTERNAL, "    ring->num_free += entry->num_descs;\n", ""),

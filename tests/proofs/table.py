@@ -49,7 +49,7 @@ def ring(fmt: str, size: int, deep: bool = False) -> Proof:
 
 
 def steps(fmt: str, size: int, num: int, deep: bool = False) -> Proof:
-    return Proof(f"{fmt}-steps-{size}",
+    return Proof(f"{fmt}-first-{num}-steps-{size}",
                  f"the first {num} steps of a new ring of {size}",
                  f"shadow-ring-{fmt}.c", "proof_steps",
                  max(2 * size + 3, num + 1),
