@@ -3,9 +3,9 @@
 """What a request costs in a shadow virtqueue: ours, and QEMU's own.
 
 A read of one block (three descriptors) goes from a guest's ring to a device's
-ring and back, in one thread, in batches.  Instructions are counted by callgrind
-and repeat; nanoseconds are what this machine made of them.  The stock code is
-compiled from the file that QEMU has before our hooks.
+ring and back, in one thread, in batches.  Instructions are counted by
+callgrind and repeat; nanoseconds are what this machine made of them.  The
+stock code is compiled from the file that QEMU has before our hooks.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import json
 import platform
 import re
 import shutil
-import statistics
 import sys
 import time
 from collections import defaultdict
@@ -37,8 +36,8 @@ CHECK_ROUNDS = 8
 
 # Callees whose instructions are shown apart.  Copying is what isolation is
 # for; QEMU's own code passes addresses.  Clearing is a few instructions that
-# repeat themselves, and callgrind counts each repetition: the data that a device
-# will write with us, 24 KiB of stack in virtqueue_pop() with QEMU.
+# repeat themselves, and callgrind counts each repetition: the data that a
+# device will write with us, 24 KiB of stack in virtqueue_pop() with QEMU.
 COPY = ("guest_chain_read", "guest_chain_write")
 CLEAR = ("memset",)
 LOOKUPS = ("vhost_iova_tree_find_gpa", "vhost_iova_tree_find_iova")
@@ -56,25 +55,26 @@ Numbers of vhost-user memory isolation
 What a request costs in a shadow virtqueue
 ------------------------------------------
 
-``scripts/bench rings --write-docs`` wrote these tables.  A request is a read of
-one block: three descriptors, of 16, 4096 and 1 bytes.  Everything runs in one
-thread, with a device that uses at once what it is shown, so caches are warm.
+``scripts/bench rings --write-docs`` wrote these tables.  A request is a read
+of one block: three descriptors, of 16, 4096 and 1 bytes.  Everything runs in
+one thread, with a device that uses at once what it is shown, so caches are warm.
 Both sides have event_idx, and each batch is one kick and one call.  QEMU's own
 is its shadow virtqueue as it was before this project; it knows split device
 rings only.
 
 Instructions are counted by callgrind, in user space, and repeat from run to
-run.  Nanoseconds include system calls (the kicks and calls) and are what one
-machine made of it; compare them within a table only.  Columns are batches.
+run.  Nanoseconds include system calls (the kicks and calls); they are the
+least of several runs on one machine, to be compared within a table only.
+Columns are batches.
 
 The ring alone: publish, decide about the kick, take, arm.  Looking guest
 addresses up, which QEMU's own does in the same function, is left out.
 
 {ring}
-The whole path: pop from the guest's ring, publish; take, push, notify.  For ours
-that includes reserving a span in the bounce region; QEMU's own maps and unmaps
-the buffers instead.  Left out of the instructions (not of the nanoseconds) is
-what the two do not have in common:
+The whole path: pop from the guest's ring, publish; take, push, notify.  For
+ours that includes reserving a span in the bounce region; QEMU's own maps and
+unmaps the buffers instead.  Left out of the instructions (not of the
+nanoseconds) is what the two do not have in common:
 
 {path}
 Copying is translating the guest's addresses and moving the bytes.  Clearing is
@@ -109,7 +109,7 @@ class Cost:
     copy: float = 0             # of these: translating and copying buffers
     clear: float = 0            # of these: clearing memory
     lookups: float = 0          # of these: stock's tree of guest memory
-    ns: float = 0               # median
+    ns: float = 0               # the least of several runs
     # Instructions by function, the function alone.
     functions: dict[str, float] = field(default_factory=dict)
 
@@ -256,7 +256,8 @@ def clock(costs: Costs, rounds: int, repetitions: int) -> None:
         if words[:1] == ["TIME"]:
             samples[Case.parse(words[1:])].append(float(words[6]))
     for case, values in samples.items():
-        costs[case].ns = statistics.median(values)
+        # What else the machine does only ever adds to it.
+        costs[case].ns = min(values)
 
 
 def rows(costs: Costs, part: str) -> list[Case]:

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Compiling and linking beside QEMU's build, with QEMU's own flags.
 
-Benches, fuzz targets and mutants are made of our sources and of what build/qemu
-holds already.  Flags come from its compile_commands.json, a program's parts
-from its build.ninja; nothing is written there.
+Benches, fuzz targets and mutants are made of our sources and of what
+build/qemu holds already.  Flags come from its compile_commands.json, a
+program's parts from its build.ninja; nothing is written there.
 """
 
 from __future__ import annotations
