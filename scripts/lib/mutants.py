@@ -31,11 +31,11 @@ VALUES = {"return true;": ("return false;",),
           "= true;": ("= false;",), " | ": (" & ",), " & ": (" | ",),
           "(!": ("(",), "return !": ("return ",), "= !": ("= ",)}
 # A statement that can be left out: no declaration, no jump.
-STATEMENT = re.compile(r"^ *(?=\S)(?!(return|break|case|default|assert|continue|"
-                       r"const|unsigned|u?int\d+_t|bool|size_t|void|struct|if|"
-                       r"for|while|switch|else|[A-Z]\w+)\b(?!\()|(if|for|while|"
-                       r"switch|assert) ?\(|[})(&\".])"
-                       r"\*?[\w>.\[\]&()+-]+( [-+|&^]?= .*|\(.*\)|\+\+|--);$")
+STATEMENT = re.compile(
+    r"^ *(?=\S)(?!(return|break|case|default|assert|continue|const|unsigned|"
+    r"u?int\d+_t|bool|size_t|void|struct|if|for|while|switch|else|[A-Z]\w+)\b"
+    r"(?!\()|(if|for|while|switch|assert) ?\(|[})(&\".])"
+    r"\*?[\w>.\[\]&()+-]+( [-+|&^]?= .*|\(.*\)|\+\+|--);$")
 STATEMENT_LINES = 4
 # ... that touches shared memory, or lets a format do so.  Two stores into one
 # descriptor have no order; what shows it to the device has.

@@ -271,8 +271,8 @@ def run(chosen: list[Mutant], jobs: int, prove: bool, resume: bool) -> Tally:
     bed.prepare()
     tally = Tally()
     lock = threading.Lock()
-    known = verdicts_so_far() if resume else {}
-    said: dict[str, str] = {}
+    said = verdicts_so_far()
+    known = dict(said) if resume else {}
 
     def one(job: tuple[int, Mutant]) -> Verdict:
         if known.get(job[1].name):
@@ -284,7 +284,7 @@ def run(chosen: list[Mutant], jobs: int, prove: bool, resume: bool) -> Tally:
                   f"{verdict.mutant.name}", flush=True)
             said[verdict.mutant.name] = verdict.noticed
             (OUT / "verdicts.json").write_text(
-                json.dumps({**known, **said}, indent=1), encoding="utf-8")
+                json.dumps(said, indent=1), encoding="utf-8")
         return verdict
 
     with ThreadPoolExecutor(jobs) as pool:
