@@ -124,6 +124,11 @@ ROWS = (
     Row("vhost-user-net", "passt", "passt (Debian 13)", "net_tcp:passt", TCP),
     Row("vhost-user-net", "bridge", "tests/vhost-user-bridge",
         "net_tcp:bridge", TCP),
+    Row("vhost-user-rng", "small", "tests/backends/small-rng",
+        "small_load:rng", "entropy, each unit of it checked"),
+    Row("vhost-user-vsock", "small", "tests/backends/small-vsock",
+        "small_load:vsock", "files to an echo and back, two at once, "
+        "compared on both sides"),
 )
 
 

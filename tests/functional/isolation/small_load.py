@@ -1,0 +1,115 @@
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Workloads for small devices on backends of tests/backends: see matrix.py.
+
+SMALL_DAMAGE=1 in the environment lets each backend break some of its data,
+which is how these tests are seen failing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import re
+import subprocess
+from pathlib import Path
+
+from device_case import DeviceCase
+from harness import BUILD, QEMU_BUILD, TOP, Program, guest
+from matrix import Cell
+
+OPS = guest.OUT / "small-ops"
+INSIDE = {"usr/bin/small-ops": OPS}
+BACKENDS = BUILD / "check" / "backends"
+SOURCES = TOP / "tests/backends"
+GUEST = TOP / "tests/guest"
+HEADERS = [GUEST / "small-content.h", GUEST / "random.h", SOURCES / "small.h"]
+LIBRARY = QEMU_BUILD / "subprojects/libvhost-user/libvhost-user.a"
+CID = 42
+UNITS = 2000
+
+RNG = """
+set -ex
+modprobe virtio-rng
+small-ops rng /dev/hwrng {units}
+"""
+
+# Files of one byte, of less than a packet, and two larger ones at once.
+VSOCK = """
+set -ex
+modprobe vmw_vsock_virtio_transport
+for size in 1 3000 1000000 1048576; do
+    head -c $size /dev/urandom > /tmp/file.$size
+    echo SENT $(sha256sum < /tmp/file.$size)
+done
+small-ops vsock /tmp/file.1 /tmp/copy.1
+small-ops vsock /tmp/file.3000 /tmp/copy.3000
+small-ops vsock /tmp/file.1000000 /tmp/copy.1000000 &
+small-ops vsock /tmp/file.1048576 /tmp/copy.1048576
+wait $!
+for size in 1 3000 1000000 1048576; do
+    cmp /tmp/file.$size /tmp/copy.$size
+done
+"""
+
+
+def _compile(target: Path, sources: list[Path], options: list[str],
+             libraries: list[Path]) -> None:
+    """Make @target, if anything that it is made of is newer."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    lock = target.with_name(f".{target.name}.lock")
+    with lock.open("w", encoding="ascii") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        parts = [*sources, *HEADERS, *libraries]
+        newest = max(part.stat().st_mtime for part in parts)
+        if target.exists() and target.stat().st_mtime > newest:
+            return
+        new = target.with_name(f".{target.name}.new")
+        subprocess.run(
+            ["gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror",
+             "-pthread", *options, "-o", str(new), *map(str, sources),
+             *map(str, libraries)], check=True)
+        new.rename(target)
+
+
+def _start(run: DeviceCase, kind: str, *options: str) -> Program:
+    """The backend tests/backends/small-@kind.c."""
+    _compile(OPS, [GUEST / "small-ops.c"], ["-static"], [])
+    program = BACKENDS / f"small-{kind}"
+    library = BUILD / "qemu-src/subprojects/libvhost-user"
+    _compile(program, [SOURCES / f"small-{kind}.c", SOURCES / "small.c"],
+             ["-D_GNU_SOURCE", "-I", str(library), "-I", str(GUEST)],
+             [LIBRARY])
+    return run.start_program([str(program), "{socket}", *options])
+
+
+def _run(run: DeviceCase, cell: Cell, backend: Program, script: str,
+         props: str = "") -> str:
+    """What the guest said, once it and the backend are content."""
+    vm = run.make_cell_vm(cell)
+    vm.add_args("-chardev", f"socket,id=char0,path={backend.socket}",
+                "-device", f"{cell.row.device}-pci,id=dev0,chardev=char0" +
+                props + run.device_props(vm, cell))
+    run.run_cell(vm, cell, script, INSIDE)
+    run.assertTrue(backend.is_running(), backend.log.read_text()[-1000:])
+    return vm.serial_text()
+
+
+def rng(run: DeviceCase, cell: Cell) -> None:
+    said = _run(run, cell, _start(run, "rng"), RNG.format(units=UNITS))
+    last = re.search(r"^RNG last (\d+)", said, re.MULTILINE)
+    assert last, "the guest did not say what it read"
+    run.assertGreaterEqual(int(last.group(1)), UNITS - 1)
+
+
+def _hash(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def vsock(run: DeviceCase, cell: Cell) -> None:
+    record = run.work / "received"
+    backend = _start(run, "vsock", str(CID), str(record))
+    said = _run(run, cell, backend, VSOCK)
+    sent = re.findall(r"^SENT (\w+)", said, re.MULTILINE)
+    received = [_hash(p) for p in run.work.glob("received.*")]
+    run.assertEqual(len(sent), 4)
+    run.assertEqual(sorted(sent), sorted(received))

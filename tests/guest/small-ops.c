@@ -1,0 +1,230 @@
+/*
+ * The guest's end of the small devices: entropy, vsock, input, sound.
+ *
+ *     small-ops rng DEVICE UNITS         read entropy and check it
+ *     small-ops vsock FILE COPY          send FILE to the host's echo, write
+ *                                        to COPY what comes back, turned back
+ *     small-ops input DEVICE ROUNDS      switch lights, read events, check them
+ *     small-ops play DEVICE BYTES        play a sound that the host knows
+ *     small-ops record DEVICE BYTES      record one that the host makes
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <linux/input.h>
+#include <linux/vm_sockets.h>
+#include <pthread.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/soundcard.h>
+#include <unistd.h>
+
+#include "small-content.h"
+
+#define CHUNK 20000
+#define UNITS_MAX (1 << 20)
+
+static void read_whole(int fd, void *to, size_t size)
+{
+    for (size_t done = 0; done < size;) {
+        ssize_t got = must(read(fd, (char *)to + done, size - done), "read");
+
+        if (!got) {
+            die("the device ends");
+        }
+        done += got;
+    }
+}
+
+static void write_whole(int fd, const void *from, size_t size)
+{
+    for (size_t done = 0; done < size;) {
+        done += must(write(fd, (const char *)from + done, size - done),
+                     "write");
+    }
+}
+
+/*
+ * Entropy.  The kernel takes some of it and gives what it has read from its
+ * end, so units may be missing and in another order, but never wrong and never
+ * twice.
+ */
+static void rng(const char *path, uint64_t units)
+{
+    int fd = must(open(path, O_RDONLY), path);
+    static bool seen[UNITS_MAX];
+    RngUnit unit, right;
+    uint64_t last = 0;
+
+    for (uint64_t i = 0; i < units; i++) {
+        read_whole(fd, &unit, sizeof(unit));
+        rng_unit(&right, unit.number);
+        if (memcmp(&unit, &right, sizeof(unit)) || unit.number >= UNITS_MAX ||
+            seen[unit.number]) {
+            errno = 0;
+            die("RNG unit %" PRIu64 " is wrong: it says %" PRIu64, i,
+                unit.number);
+        }
+        seen[unit.number] = true;
+        last = unit.number > last ? unit.number : last;
+    }
+    printf("RNG last %" PRIu64 "\n", last);
+}
+
+/* vsock */
+
+typedef struct Upload {
+    int from;
+    int to;
+} Upload;
+
+static void *upload(void *opaque)
+{
+    Upload *task = opaque;
+    char buffer[CHUNK];
+    ssize_t got;
+
+    while ((got = must(read(task->from, buffer, CHUNK), "read")) > 0) {
+        write_whole(task->to, buffer, got);
+    }
+    must(shutdown(task->to, SHUT_WR), "shutdown");
+    return NULL;
+}
+
+static void vsock(const char *path, const char *copy)
+{
+    struct sockaddr_vm host = {
+        .svm_family = AF_VSOCK,
+        .svm_port = VSOCK_HOST_PORT,
+        .svm_cid = VMADDR_CID_HOST,
+    };
+    int to = must(open(copy, O_WRONLY | O_CREAT | O_TRUNC, 0600), copy);
+    Upload task = { .from = must(open(path, O_RDONLY), path) };
+    char buffer[CHUNK];
+    pthread_t thread;
+    ssize_t got;
+
+    task.to = must(socket(AF_VSOCK, SOCK_STREAM, 0), "socket");
+    must(connect(task.to, (struct sockaddr *)&host, sizeof(host)), "connect");
+    must(-pthread_create(&thread, NULL, upload, &task), "thread");
+    while ((got = must(read(task.to, buffer, CHUNK), "receive")) > 0) {
+        for (ssize_t i = 0; i < got; i++) {
+            buffer[i] ^= VSOCK_TURN;
+        }
+        write_whole(to, buffer, got);
+    }
+    pthread_join(thread, NULL);
+}
+
+/* Input */
+
+static void switch_light(int fd, uint64_t round)
+{
+    static bool lit[INPUT_LIGHTS];
+    uint16_t light = input_light(round);
+    struct input_event event = { .type = EV_LED, .code = light };
+
+    lit[light] = !lit[light];
+    event.value = lit[light];
+    write_whole(fd, &event, sizeof(event));
+}
+
+static void input(const char *path, uint64_t rounds)
+{
+    int fd = must(open(path, O_RDWR), path);
+    struct input_event event;
+
+    for (uint64_t number = 0; number < rounds * INPUT_EVENTS;) {
+        InputEvent right = input_event(number);
+
+        if (number % INPUT_EVENTS == 0) {
+            switch_light(fd, number / INPUT_EVENTS);
+        }
+        do {
+            read_whole(fd, &event, sizeof(event));
+            /* The kernel tells whoever has it open that a light changed. */
+        } while (event.type == EV_LED ||
+                 (event.type == EV_SYN && right.type != EV_SYN));
+        if (event.type != right.type || event.code != right.code ||
+            (uint32_t)event.value != right.value) {
+            errno = 0;
+            die("INPUT event %" PRIu64 " is %u %u %#x, not %u %u %#x", number,
+                event.type, event.code, event.value, right.type, right.code,
+                right.value);
+        }
+        number++;
+    }
+    printf("INPUT checked\n");
+}
+
+/* Sound, through the kernel's OSS interface */
+
+static int open_sound(const char *path, int mode)
+{
+    int fd = must(open(path, mode), path);
+    int format = AFMT_S16_LE, channels = 2, rate = 48000;
+
+    must(ioctl(fd, SNDCTL_DSP_SETFMT, &format), "format");
+    must(ioctl(fd, SNDCTL_DSP_CHANNELS, &channels), "channels");
+    must(ioctl(fd, SNDCTL_DSP_SPEED, &rate), "rate");
+    if (format != AFMT_S16_LE || channels != 2 || rate != 48000) {
+        die("the sound device plays something else");
+    }
+    return fd;
+}
+
+static void play(const char *path, uint64_t bytes)
+{
+    int fd = open_sound(path, O_WRONLY);
+    uint8_t *sound = malloc(bytes);
+
+    for (uint64_t i = 0; i < bytes; i++) {
+        sound[i] = sound_byte(SOUND_PLAY, i);
+    }
+    write_whole(fd, sound, bytes);
+    must(ioctl(fd, SNDCTL_DSP_SYNC, NULL), "sync");
+    must(close(fd), "close");
+    free(sound);
+}
+
+static void record(const char *path, uint64_t bytes)
+{
+    int fd = open_sound(path, O_RDONLY);
+    uint8_t *sound = malloc(bytes);
+
+    read_whole(fd, sound, bytes);
+    for (uint64_t i = 0; i < bytes; i++) {
+        if (sound[i] != sound_byte(SOUND_RECORD, i)) {
+            errno = 0;
+            die("SOUND byte %" PRIu64 " is %#x, not %#x", i, sound[i],
+                sound_byte(SOUND_RECORD, i));
+        }
+    }
+    must(close(fd), "close");
+    free(sound);
+}
+
+int main(int argc, char **argv)
+{
+    uint64_t number = argc == 4 ? strtoull(argv[3], NULL, 0) : 0;
+
+    if (argc != 4) {
+        die("usage: small-ops WHAT DEVICE NUMBER");
+    }
+    if (!strcmp(argv[1], "rng")) {
+        rng(argv[2], number);
+    } else if (!strcmp(argv[1], "vsock")) {
+        vsock(argv[2], argv[3]);
+    } else if (!strcmp(argv[1], "input")) {
+        input(argv[2], number);
+    } else if (!strcmp(argv[1], "play")) {
+        play(argv[2], number);
+    } else if (!strcmp(argv[1], "record")) {
+        record(argv[2], number);
+    } else {
+        die("unknown: %s", argv[1]);
+    }
+    return 0;
+}
