@@ -133,7 +133,10 @@ static void scsi_traffic(GuestDevice *d)
     struct QEMU_PACKED {
         struct virtio_scsi_cmd_req req;
         uint8_t data[2 * SECTOR];
-    } out = { .req.lun = { 1 }, .req.cdb = { SCSI_WRITE_10, [5] = 3, [8] = 2 }};
+    } out = {
+        .req.lun = { 1 },
+        .req.cdb = { SCSI_WRITE_10, [5] = 3, [8] = 2 },
+    };
     struct QEMU_PACKED {
         struct virtio_scsi_cmd_resp resp;
         uint8_t data[2 * SECTOR];
