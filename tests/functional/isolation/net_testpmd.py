@@ -116,7 +116,7 @@ class Testpmd:
             f"--rxq={self._queues}", f"--txq={self._queues}",
             "--total-num-mbufs=32768"]
 
-    def start(self) -> Testpmd:
+    def start(self, forward: bool = True) -> Testpmd:
         fetch()
         env = dict(os.environ, LD_LIBRARY_PATH=debian.library_path(ROOT),
                    RUNTIME_DIRECTORY=str(self._work))
@@ -134,8 +134,16 @@ class Testpmd:
                                         daemon=True)
         self._reader.start()
         wait_until(self._is_ready, 30, "testpmd to listen")
-        self.ask("start", "packet forwarding - ports=")
+        if forward:
+            self.go_on()
         return self
+
+    def pause(self) -> None:
+        """Fetch nothing any more: what the guest sends stays in its ring."""
+        self.ask("stop", r"Waiting for lcores to finish\.[^$]*Done\.")
+
+    def go_on(self) -> None:
+        self.ask("start", "packet forwarding - ports=")
 
     def _drain(self, fd: int) -> None:
         with self.log.open("ab", buffering=0) as log:

@@ -13,7 +13,6 @@ from harness import on_both_threads
 from net_case import Frames
 from net_frames import FEW, LARGEST, OFFLOADED
 
-VOID = 200
 STOPS = 8
 
 
@@ -57,25 +56,6 @@ class Sizes(Frames):
 @on_both_threads
 class Changes(Frames):
     """What happens to a device while it has work to do."""
-
-    def test_link_goes_down_and_up(self) -> None:
-        """The guest is not told, and goes on sending into the void."""
-        self.start(guest_packed=True, packed=True, device=",status=off")
-        self.exchange.frames()
-        for ident in ("net0", "net1"):
-            self.vm.cmd("set_link", name=ident, up=False)
-        self.console.run(f"net-frames eth0 eth1 --void {VOID}")
-        for ident in ("net1", "net0"):
-            self.vm.cmd("set_link", name=ident, up=True)
-        self.exchange.frames()
-        self.exchange.frames(OFFLOADED, frames=500)
-        self.assertEqual(self.exchange.lost(), 0)
-        # Dropped while the link was down, or sent when it came up.
-        sent = sum(flow.sent.frames for (origin, _), flow
-                   in self.exchange.flows.items() if origin == 0)
-        seen = self.backend.queue_counters(0)["rx_good_packets"]
-        self.assertIn(seen - sent, range(VOID + 1))
-        self.console.end()
 
     def test_number_of_queues_changes(self) -> None:
         self.start(queues=2, guest_packed=True)

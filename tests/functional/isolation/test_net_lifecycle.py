@@ -8,6 +8,7 @@ counted the same on both sides.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from harness import LaunchRefused, on_both_threads, wait_until
 from net_case import Frames
@@ -29,6 +30,69 @@ UP = """
         usleep 50000; done;
     ip link set eth1 up
 """.strip().replace("\n", " ")
+
+
+@on_both_threads
+class Held(Frames):
+    """Frames in the ring that the backend has not fetched yet."""
+
+    def hold(self, **options: Any) -> int:
+        """Start, and let the guest send that many."""
+        self.start(**options)
+        self.backend.pause()
+        said = self.console.run("net-frames eth0 eth1 --void 400")
+        sent = int(re.search(r"void (\d+) frames", said).group(1))
+        # As many as a socket may have unsent.
+        self.assertGreater(sent, 50)
+        return sent
+
+    def check_held(self, sent: int) -> None:
+        """They come once, and then everything is as ever."""
+        self.assertEqual(self.backend.queue_counters(0)["rx_good_packets"], 0)
+        self.backend.go_on()
+        wait_until(lambda: self.fetched() >= sent, 30, "the frames to come")
+        self.check_exact()
+        self.assertEqual(self.before, sent)
+
+    def fetched(self) -> int:
+        self.before = self.backend.queue_counters(0)["rx_good_packets"]
+        return self.before
+
+    def check_exact(self) -> None:
+        self.fetched()
+        self.begin()
+        self.exchange.frames(lanes=self.setup.queues)
+        self.exchange.frames(OFFLOADED, frames=300, lanes=self.setup.queues)
+        self.finish()
+
+    def test_machine_is_stopped(self) -> None:
+        sent = self.hold(guest_packed=True, packed=True)
+        for _ in range(3):
+            self.vm.cmd("stop")
+            self.vm.cmd("cont")
+        self.check_held(sent)
+
+    def test_backend_dies(self) -> None:
+        if not self.isolated:
+            self.skipTest("stock QEMU drops what is in the ring, since the "
+                          "link is down meanwhile")
+        sent = self.hold(guest_packed=True, packed=True,
+                         chardev=",reconnect-ms=100")
+        self.backend.kill()
+        self.backend.start(forward=False)
+        self.backend.wait_for_guest()
+        self.check_held(sent)
+
+    def test_link_goes_down_and_up(self) -> None:
+        """The guest is not told; QEMU drops what it finds in the ring."""
+        # After this DPDK calls a guest no more whose packed ring it shares.
+        sent = self.hold(guest_packed=self.isolated, packed=True,
+                         device=",status=off")
+        for up in (False, True):
+            self.vm.cmd("set_link", name="net0", up=up)
+        self.backend.go_on()
+        self.check_exact()
+        self.assertLess(self.before, sent)
 
 
 @on_both_threads
