@@ -85,6 +85,7 @@ typedef struct MockBackend MockBackend;
  * @num_queues: of the device
  * @receive: bit mask of queues from which nothing is fetched before
  *     mock_backend_deliver() has something to put there
+ * @never_enabled: QEMU sends no SET_VRING_ENABLE for this device type
  * @features: the device type's own bits
  * @config: its configuration space, or NULL
  * @serve: one request from a queue that is not in @receive.  Called in the
@@ -95,6 +96,7 @@ typedef struct MockBackend MockBackend;
 typedef struct MockModel {
     unsigned num_queues;
     uint32_t receive;
+    bool never_enabled;
     uint64_t features;
     const void *config;
     size_t config_size;

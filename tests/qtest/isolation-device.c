@@ -39,18 +39,33 @@ void device_random(void *data, size_t len)
 
 static char *device_args(GuestDevice *d, const char *socket)
 {
+    const DeviceKind *kind = d->kind;
     const DeviceConfig *config = d->config;
+    GString *args = g_string_new("-nodefaults -M pc -m 16M"
+                                 " -object memory-backend-shm,id=shared,"
+                                 "size=16M -object iothread,id=thread");
+    g_autofree char *isolation = g_strconcat(
+        ",chardev=socket", config->isolated ? ",memory-isolation=on" : "",
+        config->iothread ? ",iothread=thread" : "", config->pins, NULL);
 
-    return g_strdup_printf(
-        "-nodefaults -M pc%s -m 16M -object memory-backend-shm,id=shared,"
-        "size=16M -object iothread,id=thread"
-        " -chardev socket,id=socket,path=%s,server=on"
-        " -device %s,id=device,chardev=socket,addr=%d,packed=%s%s%s%s",
-        config->isolated ? "" : ",memory-backend=shared", socket,
-        d->kind->device, PCI_SLOT_OF_DEVICE,
-        config->guest_packed ? "on" : "off",
-        config->isolated ? ",memory-isolation=on" : "",
-        config->iothread ? ",iothread=thread" : "", config->pins ?: "");
+    if (!config->isolated) {
+        g_string_append(args, " -M memory-backend=shared");
+    }
+    g_string_append_printf(args, " -chardev socket,id=socket,server=on,path=%s",
+                           socket);
+    if (kind->object) {
+        g_string_append_printf(args, " -object %s,id=object%s", kind->object,
+                               isolation);
+    }
+    g_string_append_printf(args, " -device %s,id=device,addr=%d,packed=%s",
+                           kind->device, PCI_SLOT_OF_DEVICE,
+                           config->guest_packed ? "on" : "off");
+    if (kind->object) {
+        g_string_append_printf(args, ",%s=object", kind->link);
+    } else {
+        g_string_append(args, isolation);
+    }
+    return g_string_free(args, false);
 }
 
 GuestDevice *device_new(const DeviceKind *kind, const DeviceConfig *config)
@@ -136,7 +151,8 @@ void device_start(GuestDevice *d)
     offered = qvirtio_get_features(vdev);
     g_assert_cmphex(offered & wanted, ==, wanted);
     qvirtio_set_features(vdev, wanted);
-    for (unsigned n = 0; n < d->kind->model.num_queues; n++) {
+    for (unsigned n = 0;
+         n < d->kind->model.num_queues + d->kind->num_others; n++) {
         device_set_up_queue(d, n);
     }
     qvirtio_set_driver_ok(vdev);

@@ -44,7 +44,12 @@ typedef struct GuestDevice GuestDevice;
  * DeviceKind - a type of device
  * @name: for test paths
  * @device: of "-device", and its further properties
+ * @object: of "-object", if that holds the connection and the properties of
+ *     isolation, and @link is the device's property that names it
  * @model: what the backend does; its features are what the driver wants too
+ * @num_others: queues behind the model's that QEMU serves
+ * @no_version_1: QEMU does not tell the backend of VERSION_1, which a packed
+ *     ring needs
  * @packed_if_shared: QEMU tells the backend of packed rings when the property
  *     is off
  * @reconnects: a backend may come back
@@ -53,15 +58,19 @@ typedef struct GuestDevice GuestDevice;
 typedef struct DeviceKind {
     const char *name;
     const char *device;
+    const char *object;
+    const char *link;
     MockModel model;
+    unsigned num_others;
+    bool no_version_1;
     bool packed_if_shared;
     bool reconnects;
     void (*traffic)(GuestDevice *d);
 } DeviceKind;
 
-extern const DeviceKind device_blk, device_fs, device_gpio, device_i2c,
-                        device_input, device_rng, device_scmi, device_scsi,
-                        device_snd, device_vsock;
+extern const DeviceKind device_blk, device_crypto, device_fs, device_gpio,
+                        device_i2c, device_input, device_rng, device_scmi,
+                        device_scsi, device_snd, device_vsock;
 
 /**
  * GuestDevice - the machine

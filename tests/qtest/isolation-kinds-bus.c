@@ -1,5 +1,5 @@
 /*
- * Devices for tests: buses, lines and keys.
+ * Devices for tests: buses, lines, keys, and a cipher.
  *
  * What each backend does with a request is the least that lets a driver see
  * whether every byte came, both ways.
@@ -257,4 +257,53 @@ const DeviceKind device_scmi = {
         .serve = scmi_serve,
     },
     .traffic = scmi_traffic,
+};
+
+/* Crypto: an operation is its header, and data that each byte of is changed. */
+
+enum { CRYPTO_HEADER = 72, CRYPTO_BYTES = 256 };
+
+static bool crypto_serve(MockBackend *b, unsigned queue,
+                         const MockChain *chain, uint32_t *len)
+{
+    size_t size;
+    g_autofree uint8_t *out = mock_chain_read(chain, &size);
+    uint8_t status = 0;
+
+    g_assert_cmpuint(size, ==, CRYPTO_HEADER + CRYPTO_BYTES);
+    for (size_t i = 0; i < size; i++) {
+        out[i] ^= 0xa5;
+    }
+    mock_chain_write(chain, 0, out + CRYPTO_HEADER, CRYPTO_BYTES);
+    mock_chain_write(chain, CRYPTO_BYTES, &status, 1);
+    *len = CRYPTO_BYTES + 1;
+    return true;
+}
+
+static void crypto_traffic(GuestDevice *d)
+{
+    uint8_t out[CRYPTO_HEADER + CRYPTO_BYTES], in[CRYPTO_BYTES + 1];
+
+    device_random(out, sizeof(out));
+    g_assert_cmpuint(device_request(d, 0, out, sizeof(out), in, sizeof(in)),
+                     ==, sizeof(in));
+    for (unsigned i = 0; i < CRYPTO_BYTES; i++) {
+        g_assert_cmphex(in[i], ==, out[CRYPTO_HEADER + i] ^ 0xa5);
+    }
+    g_assert_cmphex(in[CRYPTO_BYTES], ==, 0);
+}
+
+const DeviceKind device_crypto = {
+    .name = "crypto",
+    .device = "virtio-crypto-pci",
+    .object = "cryptodev-vhost-user",
+    .link = "cryptodev",
+    .model = {
+        .num_queues = 1,
+        .never_enabled = true,
+        .serve = crypto_serve,
+    },
+    .num_others = 1,
+    .no_version_1 = true,
+    .traffic = crypto_traffic,
 };

@@ -106,7 +106,8 @@ static void set_vring_kick(MockBackend *b, const MockMessage *message,
     q->kick = take_vring_fd(message, fds, num_fds);
     g_assert_cmpint(q->kick, >=, 0);
     /* Without PROTOCOL_FEATURES a ring needs no SET_VRING_ENABLE. */
-    if (!(b->features & BIT_ULL(MOCK_F_PROTOCOL_FEATURES))) {
+    if (!(b->features & BIT_ULL(MOCK_F_PROTOCOL_FEATURES)) ||
+        b->model->never_enabled) {
         q->enabled = true;
     }
     mock_queue_start(b, n);
