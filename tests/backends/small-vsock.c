@@ -4,7 +4,8 @@
  *
  *     small-vsock SOCKET CID FILE
  *
- * CID is the guest's; what the Nth connection received goes to FILE.N, N from 1.
+ * CID is the guest's; what the Nth connection received goes to FILE.N, the
+ * first is FILE.1.
  *
  * A connection keeps at most FIFO_BYTES, and says so: credit is what the guest
  * may still send, and is given back when the bytes are on their way home.
@@ -130,8 +131,9 @@ static uint32_t may_send(const Connection *c)
 
 static bool send_data(VuDev *dev, Connection *c)
 {
-    struct virtio_vsock_hdr header = make_header(c, c->port, VIRTIO_VSOCK_OP_RW);
+    struct virtio_vsock_hdr header;
 
+    header = make_header(c, c->port, VIRTIO_VSOCK_OP_RW);
     header.len = may_send(c);
     header.fwd_cnt += header.len;
     if (!header.len || !send_packet(dev, &header, c->fifo + c->head)) {

@@ -119,7 +119,16 @@ void small_push(VuDev *dev, int queue, VuVirtqElement *element, size_t size)
 
 void small_notify(VuDev *dev, int queue)
 {
-    vu_queue_notify(dev, vu_get_queue(dev, queue));
+    VuVirtq *vq = vu_get_queue(dev, queue);
+
+    /*
+     * A ring starts with its kick descriptor and may have requests before the
+     * other descriptor comes.  libvhost-user gives up if it has none to write
+     * to; when it comes, libvhost-user itself calls.
+     */
+    if (vq->call_fd >= 0) {
+        vu_queue_notify(dev, vq);
+    }
 }
 
 /* What libvhost-user asks for */

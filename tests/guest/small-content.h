@@ -49,7 +49,8 @@ typedef struct InputEvent {
 /* Event @number counted from the first of all. */
 static inline InputEvent input_event(uint64_t number)
 {
-    uint64_t word = scramble(number / INPUT_GROUP + ((uint64_t)INPUT_SEED << 40));
+    uint64_t group = number / INPUT_GROUP;
+    uint64_t word = scramble(group + ((uint64_t)INPUT_SEED << 40));
     uint16_t button = 0x100 + (word >> 32) % INPUT_BUTTONS;
 
     switch (number % INPUT_GROUP) {

@@ -129,6 +129,13 @@ ROWS = (
     Row("vhost-user-vsock", "small", "tests/backends/small-vsock",
         "small_load:vsock", "files to an echo and back, two at once, "
         "compared on both sides"),
+    Row("vhost-user-scsi", "small", "tests/backends/small-scsi",
+        # Reports used.len 0, like contrib/vhost-user-scsi.
+        "small_load:scsi", "random I/O with checksums; files on ext4",
+        queues=(2,)),
+    Row("vhost-user-input", "small", "tests/backends/small-input",
+        "small_load:inputs", "events read, lights switched, all checked on "
+        "both sides"),
 )
 
 

@@ -26,6 +26,8 @@ HEADERS = [GUEST / "small-content.h", GUEST / "random.h", SOURCES / "small.h"]
 LIBRARY = QEMU_BUILD / "subprojects/libvhost-user/libvhost-user.a"
 CID = 42
 UNITS = 2000
+ROUNDS = 50
+MEGABYTES = 16
 
 RNG = """
 set -ex
@@ -49,6 +51,42 @@ wait $!
 for size in 1 3000 1000000 1048576; do
     cmp /tmp/file.$size /tmp/copy.$size
 done
+"""
+
+SCSI = """
+set -ex
+modprobe virtio_scsi
+modprobe sd_mod
+for try in $(seq 100); do
+    [ -e /sys/block/sda ] && break
+    usleep 50000
+done
+cat /sys/block/sda/device/model | grep "small disk"
+grep "write back" /sys/block/sda/queue/write_cache
+load stress /dev/sda --seconds 1 --depth 16 --max-request 128K \\
+    --segments 60 --generation 7
+load verify /dev/sda --generation 7
+/usr/sbin/mke2fs -q -t ext4 /dev/sda 2>/tmp/log || {{ cat /tmp/log; exit 1; }}
+mount -t ext4 /dev/sda /mnt
+file-ops /mnt/one --seed 5 --ops 200
+sum=$(sha256sum < /mnt/one)
+umount /mnt
+echo 3 > /proc/sys/vm/drop_caches
+mount -t ext4 -o ro /dev/sda /mnt
+[ "$sum" = "$(sha256sum < /mnt/one)" ]
+umount /mnt
+echo 3 > /proc/sys/vm/drop_caches
+echo DISK $(sha256sum < /dev/sda)
+"""
+
+INPUT = """
+set -ex
+modprobe virtio_input
+modprobe evdev
+for device in /sys/class/input/event*; do
+    grep "small input" $device/device/name && break
+done
+small-ops input /dev/input/${{device##*/}} {rounds}
 """
 
 
@@ -113,3 +151,20 @@ def vsock(run: DeviceCase, cell: Cell) -> None:
     received = [_hash(p) for p in run.work.glob("received.*")]
     run.assertEqual(len(sent), 4)
     run.assertEqual(sorted(sent), sorted(received))
+
+
+def scsi(run: DeviceCase, cell: Cell) -> None:
+    image = run.make_disk(f"{MEGABYTES}M")
+    backend = _start(run, "scsi", str(image))
+    said = _run(run, cell, backend, SCSI.format(),
+                f",num_queues={cell.queues}")
+    disk = re.search(r"^DISK (\w+)", said, re.MULTILINE)
+    assert disk, "the guest did not say what its disk holds"
+    run.assertEqual(disk.group(1), _hash(image), "disk and image differ")
+    for queue in range(cell.queues):
+        run.assertIn(f"queue {queue} is used", backend.log.read_text())
+
+
+def inputs(run: DeviceCase, cell: Cell) -> None:
+    said = _run(run, cell, _start(run, "input"), INPUT.format(rounds=ROUNDS))
+    run.assertRegex(said, r"(?m)^INPUT checked")
