@@ -68,6 +68,15 @@ static char *device_args(GuestDevice *d, const char *socket)
     return g_string_free(args, false);
 }
 
+static void device_remove_files(void *opaque)
+{
+    GuestDevice *d = opaque;
+    g_autofree char *socket = g_strdup_printf("%s/socket", d->dir);
+
+    unlink(socket);
+    rmdir(d->dir);
+}
+
 GuestDevice *device_new(const DeviceKind *kind, const DeviceConfig *config)
 {
     GuestDevice *d = g_new0(GuestDevice, 1);
@@ -80,6 +89,7 @@ GuestDevice *device_new(const DeviceKind *kind, const DeviceConfig *config)
     d->state = g_malloc0(DEVICE_STATE);
     d->dir = g_dir_make_tmp("isolation-XXXXXX", NULL);
     g_assert_nonnull(d->dir);
+    qtest_add_abrt_handler(device_remove_files, d);
     socket = g_strdup_printf("%s/socket", d->dir);
     d->backend = mock_backend_new(&kind->model, config->backend_features,
                                   d->state, socket);
@@ -96,12 +106,10 @@ GuestDevice *device_new(const DeviceKind *kind, const DeviceConfig *config)
 
 void device_free(GuestDevice *d)
 {
-    g_autofree char *socket = g_strdup_printf("%s/socket", d->dir);
-
     qtest_quit(d->qts);
+    qtest_remove_abrt_handler(d);
     mock_backend_free(d->backend);
-    unlink(socket);
-    rmdir(d->dir);
+    device_remove_files(d);
     g_free(d->pci.pdev);
     qpci_free_pc(d->bus);
     g_free(d->dir);
