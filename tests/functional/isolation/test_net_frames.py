@@ -9,16 +9,17 @@ from __future__ import annotations
 
 import time
 
-from harness import on_both_threads
+from harness import IsolationTest, on_both_threads
 from net_case import Frames
 from net_frames import FEW, LARGEST, OFFLOADED
 
 STOPS = 8
 
 
-@on_both_threads
-class Sizes(Frames):
+class Sizes(Frames, IsolationTest):
     """The largest frames, and the most memory that is pinned for them."""
+
+    iothread = True
 
     def test_largest_frames_there_are(self) -> None:
         """65,549 bytes; with the header before it the guest's whole buffer."""
