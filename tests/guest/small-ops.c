@@ -175,18 +175,38 @@ static int open_sound(const char *path, int mode)
     return fd;
 }
 
+/*
+ * Until the device has played everything.  Draining would not do: the kernel
+ * gives up on a device that is slower than sound.
+ */
+static void wait_played(int fd)
+{
+    int delay = 1;
+
+    while (delay) {
+        usleep(10000);
+        must(ioctl(fd, SNDCTL_DSP_GETODELAY, &delay), "delay");
+    }
+}
+
+/* At least @bytes: the kernel passes on whole blocks. */
 static void play(const char *path, uint64_t bytes)
 {
     int fd = open_sound(path, O_WRONLY);
-    uint8_t *sound = malloc(bytes);
+    uint8_t *sound;
+    int block;
 
+    must(ioctl(fd, SNDCTL_DSP_GETBLKSIZE, &block), "block");
+    bytes += block - bytes % block;
+    sound = malloc(bytes);
     for (uint64_t i = 0; i < bytes; i++) {
         sound[i] = sound_byte(SOUND_PLAY, i);
     }
     write_whole(fd, sound, bytes);
-    must(ioctl(fd, SNDCTL_DSP_SYNC, NULL), "sync");
+    wait_played(fd);
     must(close(fd), "close");
     free(sound);
+    printf("SOUND played %" PRIu64 "\n", bytes);
 }
 
 static void record(const char *path, uint64_t bytes)

@@ -28,6 +28,8 @@ CID = 42
 UNITS = 2000
 ROUNDS = 50
 MEGABYTES = 16
+SOUND_BYTES = 600_000
+SOUND_PLAY = 51
 
 RNG = """
 set -ex
@@ -87,6 +89,14 @@ for device in /sys/class/input/event*; do
     grep "small input" $device/device/name && break
 done
 small-ops input /dev/input/${{device##*/}} {rounds}
+"""
+
+SOUND = """
+set -ex
+modprobe virtio_snd
+modprobe snd-pcm-oss
+small-ops play /dev/dsp {bytes}
+small-ops record /dev/dsp {bytes}
 """
 
 
@@ -168,3 +178,30 @@ def scsi(run: DeviceCase, cell: Cell) -> None:
 def inputs(run: DeviceCase, cell: Cell) -> None:
     said = _run(run, cell, _start(run, "input"), INPUT.format(rounds=ROUNDS))
     run.assertRegex(said, r"(?m)^INPUT checked")
+
+
+def _scramble(value: int) -> int:
+    """As tests/guest/random.h has it."""
+    mask = (1 << 64) - 1
+    value = value + 0x9e3779b97f4a7c15 & mask
+    value = (value ^ value >> 30) * 0xbf58476d1ce4e5b9 & mask
+    value = (value ^ value >> 27) * 0x94d049bb133111eb & mask
+    return value ^ value >> 31
+
+
+def _sound(seed: int, size: int) -> bytes:
+    """As tests/guest/small-content.h has it."""
+    words = b"".join(_scramble(i + (seed << 40)).to_bytes(8, "little")
+                     for i in range(-(-size // 8)))
+    return bytes(byte | 1 for byte in words[:size])
+
+
+def sound(run: DeviceCase, cell: Cell) -> None:
+    played = run.work / "played"
+    backend = _start(run, "snd", str(played))
+    said = _run(run, cell, backend, SOUND.format(bytes=SOUND_BYTES))
+    size = re.search(r"^SOUND played (\d+)", said, re.MULTILINE)
+    assert size, "the guest did not say what it played"
+    run.assertTrue(played.read_bytes() ==
+                   _sound(SOUND_PLAY, int(size.group(1))),
+                   "what was played is not what was heard")
