@@ -39,9 +39,9 @@ def _wanted() -> list[str]:
     """dpdk-dev and what its programs need to run, without headers."""
     out = subprocess.run(["apt-cache", "depends", PACKAGE], check=False,
                          capture_output=True, text=True).stdout
-    found = re.search(r"Depends: librte-vhost(\S+)", out)
+    found = re.search(r"Depends: librte-eal(\S+)", out)
     if not found:
-        raise debian.PackageError(f"{PACKAGE} depends on no librte-vhost")
+        raise debian.PackageError(f"{PACKAGE} depends on no librte-eal")
     names = [PACKAGE, f"librte-net-vhost{found.group(1)}"]
     needed = debian.missing_dependencies(names)
     return sorted({*names, *(n for n in needed if not n.endswith("-dev") and
