@@ -47,6 +47,10 @@ guest ring (with the property on), vCPUs.
 
 """
 
+ABSENCE = """\
+Without a row, so only tried by ``tests/qtest`` where it is a device:
+"""
+
 
 def test_name(cell: matrix.Cell, side: str) -> str:
     """Of the cell's test in scripts/check."""
@@ -86,6 +90,8 @@ def documentation() -> str:
     for row in rows:
         lines += [f"  {'*' if i == 0 else ' '} - {word}"
                   for i, word in enumerate(row)]
+    lines += ["", ABSENCE, *(f"* {what}: {why}."
+                             for what, why in matrix.ABSENT)]
     return INTRODUCTION + "\n".join(lines) + "\n"
 
 

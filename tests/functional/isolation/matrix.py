@@ -142,6 +142,16 @@ ROWS = (
         fixed={"kernel": "6.12-full"}),
 )
 
+# What has no row, and why.
+ABSENT = (
+    ("vhost-user-i2c, vhost-user-gpio",
+     "no kernel of Debian for this architecture has a driver for them"),
+    ("vhost-user-scmi", "QEMU builds it for Arm only"),
+    ("contrib/vhost-user-input",
+     "it passes on an input device of the host, which a test machine need "
+     "not have"),
+)
+
 
 def _spread(row: Row, ring: str, queues: int, number: int) -> Cell:
     """Conditions by the bits of @number: all pairs within eight cells."""
