@@ -72,7 +72,13 @@ uint64_t vhost_svq_guest_features(uint64_t offered)
 
 uint64_t vhost_svq_device_features(uint64_t acked, uint64_t offered)
 {
-    return (acked & ~SVQ_RING_FEATURES) | (offered & SVQ_RING_FEATURES);
+    uint64_t ring = offered & SVQ_RING_FEATURES;
+
+    /* Virtio 1.2, 6: bits above 31 are for those who know VERSION_1. */
+    if (!(acked & BIT_ULL(VIRTIO_F_VERSION_1))) {
+        ring &= ~BIT_ULL(VIRTIO_F_RING_PACKED);
+    }
+    return (acked & ~SVQ_RING_FEATURES) | ring;
 }
 
 ShadowRingFormat vhost_svq_ring_format(uint64_t features)

@@ -97,6 +97,8 @@ VirtQueueChainResult virtqueue_pop_chain(VirtQueue *vq, VirtQueueChain *chain,
  * @vq: the queue
  * @chain: popped, and everything that was popped after it has been un-popped:
  *     were a younger one pushed, it would be popped again
+ *
+ * Nothing happens if the guest has reset the queue meanwhile.
  */
 void virtqueue_unpop_chain(VirtQueue *vq, const VirtQueueChain *chain);
 
