@@ -123,7 +123,8 @@ ROWS = (
     # Both have one queue pair.
     Row("vhost-user-net", "passt", "passt (Debian 13)", "net_tcp:passt", TCP),
     Row("vhost-user-net", "bridge", "tests/vhost-user-bridge",
-        "net_tcp:bridge", TCP),
+        # Every frame of 1500 bytes is a datagram here.
+        "net_tcp:bridge", TCP, options={"megabytes": 32}),
     Row("vhost-user-rng", "small", "tests/backends/small-rng",
         "small_load:rng", "entropy, each unit of it checked"),
     Row("vhost-user-vsock", "small", "tests/backends/small-vsock",
@@ -133,6 +134,8 @@ ROWS = (
         # Reports used.len 0, like contrib/vhost-user-scsi.
         "small_load:scsi", "random I/O with checksums; files on ext4",
         queues=(2,)),
+    Row("vhost-user-scsi", "contrib", "contrib/vhost-user-scsi",
+        "scsi_contrib:contrib", "the same, on an iSCSI target (tgt)"),
     Row("vhost-user-input", "small", "tests/backends/small-input",
         "small_load:inputs", "events read, lights switched, all checked on "
         "both sides"),

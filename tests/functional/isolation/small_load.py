@@ -23,7 +23,9 @@ BACKENDS = BUILD / "check" / "backends"
 SOURCES = TOP / "tests/backends"
 GUEST = TOP / "tests/guest"
 HEADERS = [GUEST / "small-content.h", GUEST / "random.h", SOURCES / "small.h"]
+LIBVHOST_USER = BUILD / "qemu-src/subprojects/libvhost-user"
 LIBRARY = QEMU_BUILD / "subprojects/libvhost-user/libvhost-user.a"
+WARNINGS = ["-Wall", "-Wextra", "-Werror"]
 CID = 42
 UNITS = 2000
 ROUNDS = 50
@@ -57,13 +59,13 @@ done
 
 SCSI = """
 set -ex
-modprobe virtio_scsi
+{scan}
 modprobe sd_mod
 for try in $(seq 100); do
     [ -e /sys/block/sda ] && break
     usleep 50000
 done
-cat /sys/block/sda/device/model | grep "small disk"
+cat /sys/block/sda/device/model | grep "{model}"
 grep "write back" /sys/block/sda/queue/write_cache
 load stress /dev/sda --seconds 1 --depth 16 --max-request 128K \\
     --segments 60 --generation 7
@@ -100,8 +102,8 @@ small-ops record /dev/dsp {bytes}
 """
 
 
-def _compile(target: Path, sources: list[Path], options: list[str],
-             libraries: list[Path]) -> None:
+def compile_program(target: Path, sources: list[Path], options: list[str],
+                    libraries: list[Path]) -> None:
     """Make @target, if anything that it is made of is newer."""
     target.parent.mkdir(parents=True, exist_ok=True)
     lock = target.with_name(f".{target.name}.lock")
@@ -113,33 +115,45 @@ def _compile(target: Path, sources: list[Path], options: list[str],
             return
         new = target.with_name(f".{target.name}.new")
         subprocess.run(
-            ["gcc", "-std=gnu11", "-O2", "-Wall", "-Wextra", "-Werror",
-             "-pthread", *options, "-o", str(new), *map(str, sources),
-             *map(str, libraries)], check=True)
+            ["gcc", "-std=gnu11", "-O2", "-pthread", "-o", str(new),
+             *map(str, sources), *map(str, libraries), *options], check=True)
         new.rename(target)
+
+
+def build_ops() -> None:
+    """The guest's program."""
+    compile_program(OPS, [GUEST / "small-ops.c"], [*WARNINGS, "-static"], [])
 
 
 def _start(run: DeviceCase, kind: str, *options: str) -> Program:
     """The backend tests/backends/small-@kind.c."""
-    _compile(OPS, [GUEST / "small-ops.c"], ["-static"], [])
+    build_ops()
     program = BACKENDS / f"small-{kind}"
-    library = BUILD / "qemu-src/subprojects/libvhost-user"
-    _compile(program, [SOURCES / f"small-{kind}.c", SOURCES / "small.c"],
-             ["-D_GNU_SOURCE", "-I", str(library), "-I", str(GUEST)],
-             [LIBRARY])
+    compile_program(
+        program, [SOURCES / f"small-{kind}.c", SOURCES / "small.c"],
+        [*WARNINGS, "-D_GNU_SOURCE", "-I", str(LIBVHOST_USER),
+         "-I", str(GUEST)],
+        [LIBRARY])
     return run.start_program([str(program), "{socket}", *options])
 
 
-def _run(run: DeviceCase, cell: Cell, backend: Program, script: str,
-         props: str = "") -> str:
-    """What the guest said, once it and the backend are content."""
+def _run_vm(run: DeviceCase, cell: Cell, backend: Program, script: str,
+            props: str = "", args: list[str] | None = None) -> str:
+    """What the guest said."""
     vm = run.make_cell_vm(cell)
+    vm.add_args(*(args or []))
     vm.add_args("-chardev", f"socket,id=char0,path={backend.socket}",
                 "-device", f"{cell.row.device}-pci,id=dev0,chardev=char0" +
                 props + run.device_props(vm, cell))
     run.run_cell(vm, cell, script, INSIDE)
-    run.assertTrue(backend.is_running(), backend.log.read_text()[-1000:])
     return vm.serial_text()
+
+
+def _run(run: DeviceCase, cell: Cell, backend: Program, script: str) -> str:
+    """The same, once the backend is content, too."""
+    said = _run_vm(run, cell, backend, script)
+    run.assertTrue(backend.is_running(), backend.log.read_text()[-1000:])
+    return said
 
 
 def rng(run: DeviceCase, cell: Cell) -> None:
@@ -163,14 +177,26 @@ def vsock(run: DeviceCase, cell: Cell) -> None:
     run.assertEqual(sorted(sent), sorted(received))
 
 
-def scsi(run: DeviceCase, cell: Cell) -> None:
-    image = run.make_disk(f"{MEGABYTES}M")
-    backend = _start(run, "scsi", str(image))
-    said = _run(run, cell, backend, SCSI.format(),
-                f",num_queues={cell.queues}")
+def check_disk(run: DeviceCase, cell: Cell, backend: Program, image: Path,
+               model: str, scan: str, args: list[str] | None = None) -> None:
+    """Use the disk in the guest, then compare it with @image.
+
+    @scan: commands that make /dev/sda appear
+    @args: further words for QEMU
+    """
+    build_ops()
+    said = _run_vm(run, cell, backend, SCSI.format(model=model, scan=scan),
+                   f",num_queues={cell.queues}", args)
     disk = re.search(r"^DISK (\w+)", said, re.MULTILINE)
     assert disk, "the guest did not say what its disk holds"
     run.assertEqual(disk.group(1), _hash(image), "disk and image differ")
+
+
+def scsi(run: DeviceCase, cell: Cell) -> None:
+    image = run.make_disk(f"{MEGABYTES}M")
+    backend = _start(run, "scsi", str(image))
+    check_disk(run, cell, backend, image, "small disk", "modprobe virtio_scsi")
+    run.assertTrue(backend.is_running(), backend.log.read_text()[-1000:])
     for queue in range(cell.queues):
         run.assertIn(f"queue {queue} is used", backend.log.read_text())
 
