@@ -129,6 +129,16 @@ void isolated_queue_connect(IsolatedQueue *q, IsolatedLink *link)
     }
 }
 
+/*
+ * While the device is stopped QEMU may pop by itself: virtio-net drops what
+ * the guest sends when the link is down.  So nothing that is out now can be
+ * un-popped any more.
+ */
+static void forget_newest(IsolatedQueue *q)
+{
+    q->next_seq++;
+}
+
 void isolated_queue_disconnect(IsolatedQueue *q)
 {
     IsolatedRequest *req, *following;
@@ -146,6 +156,7 @@ void isolated_queue_disconnect(IsolatedQueue *q)
         isolated_request_recycle(q, req);
     }
     q->link = NULL;
+    forget_newest(q);
 }
 
 void isolated_queue_unpark(IsolatedQueue *q)
@@ -227,6 +238,7 @@ void isolated_queue_stopped(IsolatedQueue *q, uint32_t raw_base, bool alive)
         return;
     }
     isolated_queue_unpark(q);
+    forget_newest(q);
     isolated_queue_set_state(q, QTAILQ_EMPTY(&q->in_flight) ?
                              ISOLATED_QUEUE_IDLE : ISOLATED_QUEUE_KEPT);
     trace_isolated_queue_stopped(q->config.index,

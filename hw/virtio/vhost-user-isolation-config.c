@@ -139,6 +139,17 @@ static void config_prop_set(Object *obj, Visitor *v, const char *name,
     p->prop->visit(v, name, prop_value(obj, p), errp);
 }
 
+static void config_iothread_check(const Object *obj, const char *name,
+                                  Object *val, Error **errp)
+{
+    ObjectProperty *prop = object_property_find(OBJECT(obj),
+                                                config_props[0].name);
+
+    if (prop_state(OBJECT(obj), prop->opaque)->chr) {
+        error_setg(errp, "%s cannot be changed any more", name);
+    }
+}
+
 void vhost_user_isolation_add_properties(ObjectClass *oc, size_t state_offset)
 {
     for (size_t i = 0; i < ARRAY_SIZE(config_props); i++) {
@@ -152,5 +163,5 @@ void vhost_user_isolation_add_properties(ObjectClass *oc, size_t state_offset)
     object_class_property_add_link(
         oc, "iothread", TYPE_IOTHREAD,
         state_offset + offsetof(VhostUserState, isolation_config.iothread),
-        object_property_allow_set_link, OBJ_PROP_LINK_STRONG);
+        config_iothread_check, OBJ_PROP_LINK_STRONG);
 }

@@ -83,6 +83,7 @@ struct VirtIOIsolation {
  * @region: what this connection's backend can map; NULL before its first start
  * @table_sent: the backend has it
  * @spent: it had one, and its vhost_devs are gone
+ * @lost: nobody knows what the backend has fetched
  * @links: by queue index; NULL before its first start
  * @prepared: queues whose rings the backend was told, not started yet
  * @stopping: queues whose GET_VRING_BASE is still to come
@@ -99,6 +100,7 @@ struct VhostUserIsolation {
     BounceRegion *region;
     bool table_sent;
     bool spent;
+    bool lost;
     IsolatedLink *links[VIRTIO_QUEUE_MAX];
     DECLARE_BITMAP(prepared, VIRTIO_QUEUE_MAX);
     DECLARE_BITMAP(stopping, VIRTIO_QUEUE_MAX);

@@ -213,6 +213,7 @@ void isolation_connection_drop(VhostUserIsolation *iso)
     g_clear_pointer(&iso->region, bounce_region_free);
     iso->table_sent = false;
     iso->rings_chosen = false;
+    iso->lost = false;
     iso->offered = 0;
 }
 
@@ -223,8 +224,8 @@ void isolation_guest_leave(VirtIOIsolation *guest)
     if (!iso) {
         return;
     }
-    if (isolation_guest_out(guest)) {
-        /* Nobody would know these when they come back. */
+    if (iso->lost || isolation_guest_out(guest)) {
+        /* Nobody would know what comes back. */
         isolation_connection_drop(iso);
         isolation_disconnect(iso);
     } else {

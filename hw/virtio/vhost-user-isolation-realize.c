@@ -62,6 +62,11 @@ bool isolation_check_config(const VhostUserIsolationConfig *config,
     if (!config->enabled) {
         return check_unused(config, errp);
     }
+    if (num_queues > VIRTIO_QUEUE_MAX) {
+        error_setg(errp, "memory-isolation=on is possible for %d queues at "
+                   "most, not %u", VIRTIO_QUEUE_MAX, num_queues);
+        return false;
+    }
     if (!qemu_memfd_check(MFD_ALLOW_SEALING)) {
         error_setg(errp, "memory-isolation=on needs a host with sealable "
                    "memfds, or the backend could shrink the shared memory "

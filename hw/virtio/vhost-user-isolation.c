@@ -29,6 +29,7 @@
 
 /* Made from user_ops when the first isolated device connects, then constant. */
 static VhostOps isolated_ops;
+static VhostOps released_ops;
 
 static VhostUserIsolation *isolation_of(struct vhost_dev *dev)
 {
@@ -37,7 +38,7 @@ static VhostUserIsolation *isolation_of(struct vhost_dev *dev)
 
 bool vhost_user_isolated(const struct vhost_dev *dev)
 {
-    return dev->vhost_ops == &isolated_ops;
+    return dev->vhost_ops == &isolated_ops || dev->vhost_ops == &released_ops;
 }
 
 uint64_t vhost_user_isolation_features(const struct vhost_dev *dev,
@@ -131,12 +132,27 @@ static void choose_rings(VhostUserIsolation *iso, uint16_t device_id,
     }
 }
 
+/* Packed rings were asked for, or came with the driver before this one. */
+static bool rings_are_packed(const VhostUserIsolation *iso)
+{
+    return iso->rings_chosen ?
+           iso->ring_bits & BIT_ULL(VIRTIO_F_RING_PACKED) :
+           iso->user->isolation_config.packed == ON_OFF_AUTO_ON;
+}
+
 static int op_set_features(struct vhost_dev *dev, uint64_t features)
 {
     VhostUserIsolation *iso = isolation_of(dev);
     uint16_t device_id = iso->guest->vdev->device_id;
 
     features = isolation_payload_features(device_id, features, iso->offered);
+    if (!(features & BIT_ULL(VIRTIO_F_VERSION_1)) && rings_are_packed(iso)) {
+        error_report("%s: memory-isolation: a driver older than virtio 1.0 "
+                     "cannot be served on packed rings", iso->guest->name);
+        /* The next connection can have others. */
+        isolation_disconnect(iso);
+        return -ENOTSUP;
+    }
     choose_rings(iso, device_id, features & BIT_ULL(VIRTIO_F_VERSION_1));
     features |= iso->ring_bits;
     trace_vhost_user_isolation_features(iso->guest->name, iso->offered,
@@ -184,7 +200,6 @@ static int op_set_vring_num(struct vhost_dev *dev,
         error_report_err(err);
         return -ENOMEM;
     }
-    set_bit(ring->index, iso->prepared);
     state.num = shadow_ring_size(link->ring);
     return user_ops.vhost_set_vring_num(dev, &state);
 }
@@ -221,7 +236,8 @@ static int op_set_vring_addr(struct vhost_dev *dev,
 static int op_set_vring_kick(struct vhost_dev *dev,
                              struct vhost_vring_file *file)
 {
-    IsolatedLink *link = isolation_of(dev)->links[file->index];
+    VhostUserIsolation *iso = isolation_of(dev);
+    IsolatedLink *link = iso->links[file->index];
     struct vhost_vring_file ours = { .index = file->index };
     int ret;
 
@@ -231,7 +247,11 @@ static int op_set_vring_kick(struct vhost_dev *dev,
         return ret;
     }
     ours.fd = event_notifier_get_wfd(&link->call);
-    return user_ops.vhost_set_vring_call(dev, &ours);
+    ret = user_ops.vhost_set_vring_call(dev, &ours);
+    if (ret >= 0) {
+        set_bit(file->index, iso->prepared);
+    }
+    return ret;
 }
 
 /*
@@ -314,6 +334,18 @@ static int op_dev_start(struct vhost_dev *dev, bool started)
 }
 
 /*
+ * What the backend has fetched is not known: only a new connection can go on.
+ * A device that goes closes it when nobody listens to it any more.
+ */
+static void isolation_give_up(VhostUserIsolation *iso)
+{
+    iso->lost = true;
+    if (DEVICE(iso->guest->vdev)->realized) {
+        isolation_disconnect(iso);
+    }
+}
+
+/*
  * Also asked of a running device, by x-query-virtio-queue-status: then it only
  * answers.  Never fails: where the queue goes on is QEMU's to know.
  */
@@ -334,8 +366,7 @@ static int op_get_vring_base(struct vhost_dev *dev,
                                            alive,
                                            isolated_queue_in_flight(q));
         if (!alive) {
-            /* What it has fetched is not known: only a new one can go on. */
-            isolation_disconnect(iso);
+            isolation_give_up(iso);
         }
     }
     ring->num = virtio_queue_get_last_avail_idx(iso->guest->vdev, ring->index);
@@ -396,11 +427,30 @@ static void isolated_ops_init(void)
     isolated_ops.vhost_set_inflight_fd = NULL;
 }
 
+static int released_set_features(struct vhost_dev *dev, uint64_t features)
+{
+    return -ENOTCONN;
+}
+
+static int released_set_vring_enable(struct vhost_dev *dev, int enable)
+{
+    return 0;
+}
+
+/* All that is left for it is to be cleaned up: it cannot be started. */
+static void released_ops_init(void)
+{
+    released_ops = isolated_ops;
+    released_ops.vhost_set_features = released_set_features;
+    released_ops.vhost_set_vring_enable = released_set_vring_enable;
+    released_ops.vhost_backend_cleanup = user_ops.vhost_backend_cleanup;
+}
+
 void isolation_release_devs(VhostUserIsolation *iso)
 {
     for (unsigned n = 0; n < iso->num_queues; n++) {
         if (iso->devs[n]) {
-            iso->devs[n]->vhost_ops = &user_ops;
+            iso->devs[n]->vhost_ops = &released_ops;
             iso->devs[n] = NULL;
         }
     }
@@ -421,6 +471,7 @@ bool vhost_user_isolation_init_dev(struct vhost_dev *dev,
         iso->spent = false;
     }
     isolated_ops_init();
+    released_ops_init();
     dev->vhost_ops = &isolated_ops;
     iso->devs[dev->vq_index] = dev;
     return true;
