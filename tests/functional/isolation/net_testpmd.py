@@ -32,7 +32,7 @@ DRIVERS = ("librte_net_vhost.so", "librte_mempool_ring.so")
 
 PROMPT = "testpmd> "
 
-F_MRG_RXBUF, F_EVENT_IDX, F_INDIRECT, F_PACKED = 15, 29, 28, 34
+F_MRG_RXBUF, F_PACKED = 15, 34
 
 
 def _wanted() -> list[str]:
@@ -108,9 +108,9 @@ class Testpmd:
         self._reader: threading.Thread | None = None
 
     def _command(self) -> list[str]:
-        """Threads are not bound to processors, so that others get some."""
-        command = ["nice", "-n", "5", str(PROGRAM), "--no-huge", "-m", "384", "--no-pci",
-                   "--no-telemetry", "--no-shconf",
+        """It polls all the time: it is not bound to processors, and nice."""
+        command = ["nice", "-n", "5", str(PROGRAM), "--no-huge", "-m", "384",
+                   "--no-pci", "--no-telemetry", "--no-shconf",
                    "--lcores", "0@(0-1),1@(0-1)"
                    if (os.cpu_count() or 1) > 1 else "0@0,1@0"]
         for driver in DRIVERS:
