@@ -72,7 +72,7 @@ load stress /dev/sda --seconds 1 --depth 16 --max-request 128K \\
 load verify /dev/sda --generation 7
 /usr/sbin/mke2fs -q -t ext4 /dev/sda 2>/tmp/log || {{ cat /tmp/log; exit 1; }}
 mount -t ext4 /dev/sda /mnt
-file-ops /mnt/one --seed 5 --ops 200
+file-ops /mnt/one --seed 5 --ops 100
 sum=$(sha256sum < /mnt/one)
 umount /mnt
 echo 3 > /proc/sys/vm/drop_caches
