@@ -310,6 +310,27 @@ static void connection_lost(QueueHarness *h)
     finish_all(h, offered);
 }
 
+/*
+ * While the connection is down the device's own code may pop from the ring, so
+ * what was kept is not its newest any more, whatever the next backend does.
+ */
+static void connection_lost_and_a_failed_start(QueueHarness *h)
+{
+    queue_offer_many(h, 20, 100, 100);
+    queue_settle(h);
+    backend_fetch_all(h);
+    queue_stop(h, false);
+    queue_reconnect(h);
+    isolated_queue_stopped(h->q, 0, false);
+    g_assert_cmpuint(isolated_queue_in_flight(h->q), ==, 20);
+    isolated_queue_unpark(h->q);
+    g_assert_cmpuint(isolated_queue_in_flight(h->q), ==, 20);
+    queue_attach(h);
+    queue_settle(h);
+    g_assert_cmpuint(backend_fetch_all(h), ==, 20);
+    finish_all(h, 20);
+}
+
 static void connection_lost_at_once(QueueHarness *h)
 {
     queue_offer_many(h, 20, 100, 100);
@@ -435,6 +456,8 @@ int main(int argc, char **argv)
     ADD("stop/leaves-completions-to-a-guest-that-can-see", stop_without_guest);
     ADD("pause/goes-on-where-it-was", pause_and_go_on);
     ADD("lost/everything-is-sent-again-in-order", connection_lost);
+    ADD("lost/and-a-failed-start-gives-nothing-back",
+        connection_lost_and_a_failed_start);
     ADD("lost/at-once-and-nothing-returns-twice", connection_lost_at_once);
     ADD("reset/orphans-do-not-reach-the-guest", reset_with_requests_out);
     ADD("reset/backend-may-fetch-orphans", reset_while_paused);
