@@ -55,6 +55,9 @@ static const Refusal refusals[] = {
     { "size-too-small-net", NET ",memory-isolation=on,"
       "memory-isolation-size=4096", 0, "memory-isolation-size=4096 is too "
       "small" },
+    { "too-many-queues", CHARDEV "-netdev vhost-user,id=net,chardev=socket,"
+      "queues=600,memory-isolation=on", 0, "is possible for 1024 queues at "
+      "most, not 1200" },
     { "size-too-large", RNG ",memory-isolation=on,memory-isolation-size=1T",
       0, "is too large" },
     { "size-alone", RNG ",memory-isolation-size=64M", 0,
