@@ -230,7 +230,8 @@ def functional_tests() -> frozenset[str]:
                           f"{item.name[5:]}" for item in node.body
                           if isinstance(item, ast.FunctionDef) and
                           item.name.startswith("test_")
-                          for where in ("MainLoop", "IOThread")]
+                          for where in (("MainLoop", "IOThread")
+                                        if node.decorator_list else ("",))]
     return frozenset(names)
 
 
