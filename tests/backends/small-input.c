@@ -110,16 +110,6 @@ static void select_config(void)
     }
 }
 
-static int get_config(VuDev *dev, uint8_t *to, uint32_t size)
-{
-    (void)dev;
-    if (size > sizeof(config)) {
-        return -1;
-    }
-    memcpy(to, &config, size);
-    return 0;
-}
-
 static int set_config(VuDev *dev, const uint8_t *data, uint32_t offset,
                       uint32_t size, uint32_t flags)
 {
@@ -139,7 +129,8 @@ int main(int argc, char **argv)
     static const SmallDevice device = {
         .queues = QUEUES,
         .kicked = kicked,
-        .get_config = get_config,
+        .config = &config,
+        .config_bytes = sizeof(config),
         .set_config = set_config,
     };
 

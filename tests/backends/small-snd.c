@@ -257,33 +257,15 @@ static void stopped(VuDev *dev, int queue)
     }
 }
 
-static int get_config(VuDev *dev, uint8_t *config, uint32_t size)
-{
-    struct virtio_snd_config content = { .streams = STREAMS };
-
-    (void)dev;
-    if (size > sizeof(content)) {
-        return -1;
-    }
-    memcpy(config, &content, size);
-    return 0;
-}
-
-static int set_config(VuDev *dev, const uint8_t *data, uint32_t offset,
-                      uint32_t size, uint32_t flags)
-{
-    (void)dev, (void)data, (void)offset, (void)size, (void)flags;
-    return -1;
-}
-
 int main(int argc, char **argv)
 {
+    static const struct virtio_snd_config config = { .streams = STREAMS };
     static const SmallDevice device = {
         .queues = VIRTIO_SND_VQ_MAX,
         .kicked = kicked,
         .stopped = stopped,
-        .get_config = get_config,
-        .set_config = set_config,
+        .config = &config,
+        .config_bytes = sizeof(config),
     };
 
     if (argc != 3) {

@@ -308,30 +308,13 @@ static void kicked(VuDev *dev, int queue)
     send_all(dev);
 }
 
-static int get_config(VuDev *dev, uint8_t *config, uint32_t size)
-{
-    (void)dev;
-    if (size > sizeof(guest_cid)) {
-        return -1;
-    }
-    memcpy(config, &guest_cid, size);
-    return 0;
-}
-
-static int set_config(VuDev *dev, const uint8_t *data, uint32_t offset,
-                      uint32_t size, uint32_t flags)
-{
-    (void)dev, (void)data, (void)offset, (void)size, (void)flags;
-    return -1;
-}
-
 int main(int argc, char **argv)
 {
     static const SmallDevice device = {
         .queues = QUEUES,
         .kicked = kicked,
-        .get_config = get_config,
-        .set_config = set_config,
+        .config = &guest_cid,
+        .config_bytes = sizeof(guest_cid),
     };
 
     if (argc != 4) {

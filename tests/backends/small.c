@@ -237,17 +237,36 @@ static void wait_and_call(VuDev *dev)
     }
 }
 
+static int get_config(VuDev *dev, uint8_t *config, uint32_t size)
+{
+    (void)dev;
+    if (size > device->config_bytes) {
+        return -1;
+    }
+    memcpy(config, device->config, size);
+    return 0;
+}
+
+static int refuse_config(VuDev *dev, const uint8_t *data, uint32_t offset,
+                         uint32_t size, uint32_t flags)
+{
+    (void)dev, (void)data, (void)offset, (void)size, (void)flags;
+    return -1;
+}
+
 static void serve(int fd)
 {
     VuDevIface iface = {
         .get_features = get_features,
         .set_features = set_features,
         .queue_set_started = queue_set_started,
-        .get_config = device->get_config,
-        .set_config = device->set_config,
     };
     VuDev dev;
 
+    if (device->config_bytes) {
+        iface.get_config = get_config;
+        iface.set_config = device->set_config ?: refuse_config;
+    }
     if (!vu_init(&dev, device->queues, fd, panicked, NULL, set_watch,
                  remove_watch, &iface)) {
         small_fail("vu_init failed");

@@ -25,15 +25,17 @@
  * @features: VirtIO features of its kind, in addition to those of rings
  * @kicked: the guest made buffers available in a queue; may be spurious
  * @stopped: a queue stops: forget every element of it (may be NULL)
- * @get_config: as libvhost-user has it (NULL: no configuration space)
- * @set_config: the same; needed with @get_config
+ * @config: the configuration space, as it is at any time
+ * @config_bytes: its size (0: there is none)
+ * @set_config: as libvhost-user has it (NULL: the driver may write nothing)
  */
 typedef struct SmallDevice {
     unsigned queues;
     uint64_t features;
     void (*kicked)(VuDev *dev, int queue);
     void (*stopped)(VuDev *dev, int queue);
-    vu_get_config_cb get_config;
+    const void *config;
+    uint32_t config_bytes;
     vu_set_config_cb set_config;
 } SmallDevice;
 

@@ -285,9 +285,10 @@ void virtqueue_flush(VirtQueue *vq, unsigned int count)
 void virtqueue_push(VirtQueue *vq, const VirtQueueElement *elem,
                     unsigned int len)
 {
-    RCU_READ_LOCK_GUARD();
-    virtqueue_fill(vq, elem, len, 0);
-    virtqueue_flush(vq, 1);
+    unsigned int position = 0;
+
+    virtqueue_fill(vq, elem, len, position);
+    virtqueue_flush(vq, position + 1);
 }
 
 int virtio_queue_empty(VirtQueue *vq)

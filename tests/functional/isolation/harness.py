@@ -16,6 +16,7 @@ import atexit
 import fcntl
 import hashlib
 import os
+import random
 import re
 import shutil
 import socket
@@ -434,6 +435,17 @@ class IsolationTest(unittest.TestCase):
         wait_until(lambda: self.revive() and
                    (count() > before or not vm.is_running()), seconds,
                    "requests to be done")
+
+    def stop_and_cont(self, vm: GuestVm, rounds: int, apart: float) -> None:
+        """Pause the VM @rounds times, up to @apart seconds after each other."""
+        vm.wait_serial("^LOAD progress")
+        dice = random.Random(1)
+        for _ in range(rounds):
+            vm.cmd("stop")
+            time.sleep(dice.uniform(0, 0.02))
+            vm.cmd("cont")
+            time.sleep(dice.uniform(0, apart))
+        self.expect_progress(vm)
 
     def expect_ok(self, vm: GuestVm, seconds: float = 120) -> None:
         result = vm.wait_result(seconds)

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import random
 import time
 
 from harness import GuestVm, isolation_args, on_both_threads, wait_until
@@ -84,14 +83,7 @@ class FileSystem:
 
     def test_stop_and_cont_under_load(self) -> None:
         vm = self.start()
-        vm.wait_serial("^LOAD progress")
-        dice = random.Random(1)
-        for _ in range(60):
-            vm.cmd("stop")
-            time.sleep(dice.uniform(0, 0.02))
-            vm.cmd("cont")
-            time.sleep(dice.uniform(0, 0.08))
-        self.expect_progress(vm)
+        self.stop_and_cont(vm, 60, 0.08)
         self.finish(vm)
 
     def test_guest_reset_under_load(self) -> None:

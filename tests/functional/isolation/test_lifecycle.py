@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import hashlib
-import random
 import time
 from pathlib import Path
 
@@ -103,14 +102,7 @@ class Lifecycle:
 
     def test_stop_and_cont_a_hundred_times(self) -> None:
         vm = self.start(LOAD)
-        vm.wait_serial("^LOAD progress")
-        dice = random.Random(1)
-        for _ in range(100):
-            vm.cmd("stop")
-            time.sleep(dice.uniform(0, 0.02))
-            vm.cmd("cont")
-            time.sleep(dice.uniform(0, 0.06))
-        self.expect_progress(vm)
+        self.stop_and_cont(vm, 100, 0.06)
         self.finish(vm)
 
     def test_stop_and_cont_while_requests_wait_for_room(self) -> None:
