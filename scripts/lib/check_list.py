@@ -62,7 +62,7 @@ def _programs(group: str, folder: str, build: Path, limit: int,
     if prefix:
         env.update(SANITIZER_ENV)
         after = "code/asan-build"
-        limit *= 3
+        limit *= 6
     return [Test(f"{group}/{prefix}{name}",
                  (str(build / folder / name), "--tap", "-k"),
                  limit, build, env, tap=True, after=after)
