@@ -129,13 +129,17 @@ def write_programs() -> None:
     PROGRAMS.with_suffix(".new").rename(PROGRAMS)
 
 
+def modules_folder() -> Path:
+    """Of KERNEL; its name is the kernel's version."""
+    return kernels.modules_folder(ROOT, "*-cloud-amd64")
+
+
 def write_base() -> None:
     with BASE.with_suffix(".new").open("wb") as out:
         out.write(PROGRAMS.read_bytes())
         out.write(b"\0" * (-out.tell() % 512))
         cpio = CpioWriter(out)
-        kernels.add_modules(cpio, kernels.modules_folder(ROOT,
-                                                         "*-cloud-amd64"))
+        kernels.add_modules(cpio, modules_folder())
         cpio.close()
     BASE.with_suffix(".new").rename(BASE)
 
