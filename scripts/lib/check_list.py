@@ -157,6 +157,8 @@ def code_tests() -> list[Test]:
              for claim in ("layers", "foreign-memory", "sizes", "licences",
                            "no-machine-names", "warnings-gcc",
                            "warnings-clang")]
+    tests.append(Test("code/demo", (str(TOP / "scripts/demo"),), 300, TOP,
+                      alone=True))
     tests.append(Test("code/docs", (PYTHON, str(lib / "check_docs.py")), 60,
                       TOP))
     tests.append(Test("code/devices", (PYTHON, str(lib / "devices.py"),
