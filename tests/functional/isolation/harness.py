@@ -447,6 +447,14 @@ class IsolationTest(unittest.TestCase):
             time.sleep(dice.uniform(0, apart))
         self.expect_progress(vm)
 
+    def reset_under_load(self, vm: GuestVm, rounds: int) -> None:
+        """Reset the VM @rounds times, each time a little later."""
+        for round_ in range(rounds):
+            vm.wait_serial("^LOAD progress", 60, len(vm.serial_text()))
+            time.sleep(0.1 * round_)
+            vm.cmd("system_reset")
+        vm.wait_serial("^LOAD progress", 60, len(vm.serial_text()))
+
     def expect_ok(self, vm: GuestVm, seconds: float = 120) -> None:
         result = vm.wait_result(seconds)
         tail = "\n".join(vm.serial_text().splitlines()[-25:])

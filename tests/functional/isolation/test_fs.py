@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import time
 
 from harness import GuestVm, isolation_args, on_both_threads, wait_until
 import fs_load
@@ -88,13 +87,7 @@ class FileSystem:
 
     def test_guest_reset_under_load(self) -> None:
         vm = self.start(reboots=True)
-        for round_ in range(3):
-            so_far = len(vm.serial_text())
-            vm.wait_serial("^LOAD progress", 60, so_far)
-            time.sleep(0.1 * round_)
-            vm.cmd("system_reset")
-        so_far = len(vm.serial_text())
-        vm.wait_serial("^LOAD progress", 60, so_far)
+        self.reset_under_load(vm, 3)
         self.finish(vm)
 
     def test_unplugged_and_plugged_again(self) -> None:

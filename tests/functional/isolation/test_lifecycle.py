@@ -133,13 +133,7 @@ class Lifecycle:
 
     def test_guest_reset_under_load(self) -> None:
         vm = self.start(LOAD, reboots=True)
-        for round_ in range(4):
-            so_far = len(vm.serial_text())
-            vm.wait_serial("^LOAD progress", 60, so_far)
-            time.sleep(0.1 * round_)
-            vm.cmd("system_reset")
-        so_far = len(vm.serial_text())
-        vm.wait_serial("^LOAD progress", 60, so_far)
+        self.reset_under_load(vm, 4)
         self.finish(vm)
 
     def test_driver_unbound_and_bound_under_load(self) -> None:
