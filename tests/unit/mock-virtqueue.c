@@ -285,9 +285,11 @@ void virtqueue_flush(VirtQueue *vq, unsigned int count)
 void virtqueue_push(VirtQueue *vq, const VirtQueueElement *elem,
                     unsigned int len)
 {
-    unsigned int position = 0;
+    const unsigned int position = 0;
 
-    virtqueue_fill(vq, elem, len, position);
+    WITH_RCU_READ_LOCK_GUARD() {
+        virtqueue_fill(vq, elem, len, position);
+    }
     virtqueue_flush(vq, position + 1);
 }
 
