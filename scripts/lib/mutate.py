@@ -177,11 +177,8 @@ class Bed:
             ["split", "packed"]
         for form in forms:
             proof = proofs.find(f"{form}-any-state-2")
-            for case, name in enumerate(proof.cases):
-                for _, holds, _ in proofs.run_case(proof, case, ring,
-                                                   folder / f"{name}.log"):
-                    if not holds:
-                        return "proofs"
+            if proofs.first_violated(proof, ring, folder):
+                return "proofs"
         return ""
 
     def judge(self, mutant: Mutant, number: int, prove: bool) -> Verdict:

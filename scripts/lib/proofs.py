@@ -142,13 +142,11 @@ def prove_one(proof: Proof) -> int:
     return bad
 
 
-def find_bug(bug: Bug) -> str:
-    """The first property that fails with @bug in the code; "" if none."""
-    proof = find(bug.proof)
-    where = BUILD / "planted" / bug.name
-    sources = edited_copy((*proof.edits, bug.edit), where)
+def first_violated(proof: Proof, sources: Path, where: Path,
+                   cases: tuple[str, ...] = ()) -> str:
+    """The first property that @sources do not have; "" if they have all."""
     for number, name in runs(proof):
-        if bug.cases and name not in bug.cases:
+        if cases and name not in cases:
             continue
         text = run_cbmc(proof, number, sources, where / f"{name}.log",
                         "--stop-on-fail")
@@ -156,6 +154,14 @@ def find_bug(bug: Bug) -> str:
         if found:
             return found.group(1)
     return ""
+
+
+def find_bug(bug: Bug) -> str:
+    """What finds @bug; "" if nothing does."""
+    proof = find(bug.proof)
+    where = BUILD / "planted" / bug.name
+    sources = edited_copy((*proof.edits, bug.edit), where)
+    return first_violated(proof, sources, where, bug.cases)
 
 
 def planted(which: str) -> int:
