@@ -8,15 +8,14 @@
     peer.py planted               faults that these must find
 
 vringh comes from Debian's package of Linux's source, fetched and not
-installed; of it only what vringh needs is unpacked, under build/peer.  Linux
-has no device side of a packed ring, so there is no peer for one here.
+installed; see tests/guest/linux_source.py.  Linux has no device side of a
+packed ring, so there is no peer for one here.
 """
 
 from __future__ import annotations
 
 import functools
 import os
-import shutil
 import subprocess
 import sys
 from itertools import product
@@ -26,12 +25,10 @@ import rings
 
 sys.path.insert(0, str(rings.TOP / "tests/guest"))
 sys.path.insert(0, str(rings.PEER))
+import build as guest  # noqa: E402  pylint: disable=wrong-import-position
 import debian  # noqa: E402  pylint: disable=wrong-import-position
 import planted_peer  # noqa: E402  pylint: disable=wrong-import-position
 
-CACHE = rings.TOP / "build/peer"
-NEEDED = ("tools/virtio/*", "tools/include/*", "drivers/vhost/vringh.c",
-          "include/linux/*", "include/uapi/linux/*")
 HONEST = [rings.PEER / "peer-honest.c", rings.EXPLORE / "device.c",
           rings.EXPLORE / "device-split.c", rings.EXPLORE / "device-packed.c"]
 TRAFFIC = [rings.PEER / "main.c", rings.PEER / "traffic.c"]
@@ -46,28 +43,10 @@ def honest(name: str, compiler: str = "cc",
                          flags=flags, link=["-pthread"])
 
 
-def linux_source() -> Path:
-    """Where vringh and its headers are unpacked."""
-    package = debian.resolve_metapackage("linux-source")
-    archive = CACHE / f"usr/src/{package}.tar.xz"
-    tree = CACHE / package
-    complete = tree / ".complete"
-    if complete.exists() and complete.read_text("ascii") == str(NEEDED):
-        return tree
-    debian.unpack([package], CACHE / "deb", CACHE, dependencies=False)
-    rings.run(["tar", "--extract", "--xz", "--file", str(archive),
-               "--directory", str(CACHE), "--wildcards",
-               *(f"{package}/{name}" for name in NEEDED)])
-    shutil.rmtree(CACHE / "usr")
-    complete.write_text(str(NEEDED), encoding="ascii")
-    return tree
-
-
 @functools.cache
 def linux() -> rings.Program:
     """The program with vringh as the device; its objects are Linux's."""
-    with rings.locked(CACHE):
-        tree = linux_source()
+    tree = guest.kernel_source()
     program = rings.Program("peer-linux", TRAFFIC, link=["-pthread"])
     with rings.locked(program.folder):
         objects = linux_objects(tree, program.folder)

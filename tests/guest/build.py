@@ -31,8 +31,9 @@ sys.path.insert(0, str(HERE))
 
 import debian                               # noqa: E402
 import kernels                              # noqa: E402
+import linux_source                         # noqa: E402
 from cpio import CpioWriter                 # noqa: E402
-from suites import Suite                    # noqa: E402
+from suites import Suite, machine_suite     # noqa: E402
 
 TOP = HERE.parent.parent
 OUT = TOP / "build" / "guest"
@@ -69,8 +70,8 @@ TOOLS = {
     "file-ops": ["file-ops.c"],
     "tree-ops": ["tree-ops.c"],
 }
-SOURCES = ["build.py", "cpio.py", "debian.py", "kernels.py", "suites.py",
-           "init", "load-content.h", "random.h",
+SOURCES = ["build.py", "cpio.py", "debian.py", "drivers.py", "kernels.py",
+           "linux_source.py", "suites.py", "init", "load-content.h", "random.h",
            *(source for tool in TOOLS.values() for source in tool)]
 
 
@@ -213,6 +214,16 @@ def program(name: str) -> list[str]:
         if not (suite.root / path).exists():
             suite.fetch(packages)
         return suite.command(path)
+
+
+def kernel_source() -> Path:
+    """Linux as this machine's release has it (see linux_source.py)."""
+    name = machine_suite()
+    suite = Suite(name, SUITES / name)
+    OUT.mkdir(parents=True, exist_ok=True)
+    with (OUT / ".lock").open("w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        return suite.with_lists(lambda: linux_source.unpack(suite))
 
 
 def kernel(version: str) -> kernels.GuestKernel:

@@ -3,8 +3,9 @@
 
 With "-full" behind it the version is Debian's general kernel, which has what
 the cloud kernel lacks (virtio_crypto, i2c-dev; 6.12 virtio_snd too) and takes
-longer to fetch.  No kernel of Debian has i2c-virtio or gpio-virtio on amd64.
-Only the modules that tests load go into a guest.
+longer to fetch.  "-drivers" is the same with those that no kernel of Debian
+has on amd64, i2c-virtio and gpio-virtio; see drivers.py.  Only the modules
+that tests load go into a guest.
 """
 
 from __future__ import annotations
@@ -14,17 +15,19 @@ import re
 import shutil
 from pathlib import Path
 
+import drivers
 from cpio import CpioWriter
 from debian import PackageError
 from suites import Suite
 
 METAPACKAGE = "linux-image-cloud-amd64"
-FULL = "-full"
+FULL = "linux-image-amd64"
+FLAVOURS = {"": METAPACKAGE, "full": FULL, "drivers": FULL}
 SUITES = {"6.1": "bookworm", "6.12": "trixie"}
 MODULES = ["virtio_pci", "virtio_blk", "virtio_scsi", "virtio_net",
            "virtio_console", "virtio_input", "virtio-rng", "virtiofs",
            "vmw_vsock_virtio_transport", "sd_mod", "af_packet", "evdev",
-           "i2c-dev", "virtio_snd", "snd-pcm-oss", "virtio_crypto", "vfat",
+           "i2c-dev", "i2c-virtio", "gpio-virtio", "virtio_snd", "snd-pcm-oss", "virtio_crypto", "vfat",
            "uio_pci_generic", "vfio-pci"]
 
 
@@ -47,10 +50,14 @@ def _module_depends(content: bytes) -> list[str]:
     return [n for n in names if n]
 
 
-def add_modules(cpio: CpioWriter, folder: Path) -> None:
-    """MODULES with all that they need, and a modules.dep that says so."""
+def add_modules(cpio: CpioWriter, folder: Path,
+                more: list[Path] | None = None) -> None:
+    """MODULES with all that they need, and a modules.dep that says so.
+
+    They are in @folder, or among @more.
+    """
     by_name = {p.name.split(".ko")[0].replace("-", "_"): p
-               for p in folder.rglob("*.ko*")}
+               for p in [*folder.rglob("*.ko*"), *(more or [])]}
     inside = f"lib/modules/{folder.name}"
     closure: dict[str, list[str]] = {}
 
@@ -80,9 +87,9 @@ class GuestKernel:
 
     def __init__(self, version: str, suites: Path, out: Path) -> None:
         self.version = version
-        name = SUITES[version.removesuffix(FULL)]
+        number, _, self._flavour = version.partition("-")
+        name = SUITES[number]
         self._suite = Suite(name, suites / name)
-        self._is_full = version.endswith(FULL)
         self.image = out / f"vmlinuz-{version}"
         self.modules = out / f"modules-{version}.cpio"
 
@@ -90,17 +97,21 @@ class GuestKernel:
         return self.modules.exists()
 
     def build(self) -> None:
-        package = self._suite.fetch_metapackage(
-            METAPACKAGE.replace("-cloud", "") if self._is_full
-            else METAPACKAGE)
+        # What belongs to one kernel is from the same lists.
+        self._suite.with_lists(self._build)
+
+    def _build(self) -> None:
+        package = self._suite.unpack_metapackage(FLAVOURS[self._flavour])
         release = package.removeprefix("linux-image-")
+        more = drivers.build(self._suite, release) \
+            if self._flavour == "drivers" else []
         root = self._suite.root
         shutil.copyfile(root / f"boot/vmlinuz-{release}", self.image)
         new = self.modules.with_suffix(".new")
         with new.open("wb") as out:
             cpio = CpioWriter(out)
             folder = modules_folder(root, release)
-            add_modules(cpio, folder)
+            add_modules(cpio, folder, more)
             cpio.close()
         # Hundreds of megabytes, and nobody needs them again.
         shutil.rmtree(folder)

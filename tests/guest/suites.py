@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import subprocess
 from pathlib import Path
+from typing import Callable, TypeVar
 
 from debian import PackageError, run
 
@@ -19,6 +20,7 @@ TOP = Path(__file__).resolve().parents[2]
 AWK = TOP / "scripts/lib"
 LOADER = "ld-linux-x86-64.so.2"
 LIBRARIES = ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu")
+T = TypeVar("T")
 
 
 def machine_suite() -> str:
@@ -99,12 +101,12 @@ class Suite:
 
     # Packages
 
-    def first_dependency(self, metapackage: str) -> str:
-        out = self._run("apt-cache", "depends", metapackage)
-        found = re.search(r"^\s*Depends: (\S+)$", out, re.MULTILINE)
+    def dependencies(self, package: str) -> list[str]:
+        out = self._run("apt-cache", "depends", package)
+        found = re.findall(r"^\s*Depends: (\S+)$", out, re.MULTILINE)
         if not found:
-            raise PackageError(f"{metapackage} depends on nothing")
-        return found.group(1)
+            raise PackageError(f"{package} depends on nothing")
+        return found
 
     def unpack(self, names: list[str]) -> None:
         """Fetch what is not there yet and unpack it into the root."""
@@ -117,24 +119,24 @@ class Suite:
             deb = next(self.debs.glob(f"{name}_*.deb"))
             run(["dpkg-deb", "--extract", str(deb), str(self.root)])
 
-    def fetch(self, names: list[str]) -> None:
-        """As unpack(), with package lists that know them."""
+    def unpack_metapackage(self, name: str) -> str:
+        """The package that @name stands for, unpacked."""
+        package = self.dependencies(name)[0]
+        self.unpack([package])
+        return package
+
+    def with_lists(self, action: Callable[[], T]) -> T:
+        """@action with package lists that know what it fetches."""
         try:
-            self.unpack(names)
+            return action()
         except PackageError:
             # No lists yet, or older than what the archive has.
             self.refresh()
-            self.unpack(names)
+            return action()
 
-    def fetch_metapackage(self, name: str) -> str:
-        """The package that @name stands for, fetched."""
-        try:
-            package = self.first_dependency(name)
-        except PackageError:
-            self.refresh()
-            package = self.first_dependency(name)
-        self.fetch([package])
-        return package
+    def fetch(self, names: list[str]) -> None:
+        """As unpack(), whatever the lists are."""
+        self.with_lists(lambda: self.unpack(names))
 
     # Programs
 
