@@ -43,7 +43,9 @@ table with the outcomes.
 
 The guest's own kernel, ring format and number of vCPUs and the use of an
 IOThread are spread over the rows; the last column has them as guest kernel,
-guest ring (with the property on), vCPUs.
+guest ring (with the property on), vCPUs.  ``full`` is Debian's general kernel
+instead of the one for clouds; ``drivers`` is that with the two drivers that
+Debian leaves out, built as modules from its own source.
 
 """
 

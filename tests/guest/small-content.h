@@ -84,4 +84,43 @@ static inline uint8_t sound_byte(unsigned seed, uint64_t at)
     return (word >> 8 * (at % 8)) | 1;
 }
 
+/*
+ * I2C: EEPROMs at I2C_EEPROM and the addresses behind it.  A write begins with
+ * a place of two bytes, the high one first.  What an EEPROM holds before
+ * anything was written follows from the seed.
+ */
+#define I2C_SEED 61
+#define I2C_EEPROM 0x50
+#define I2C_EEPROMS 2
+#define I2C_BYTES 8192
+
+static inline void i2c_content(uint8_t *to, unsigned eeprom)
+{
+    fill_from(to, I2C_BYTES, scramble(eeprom + ((uint64_t)I2C_SEED << 40)));
+}
+
+/*
+ * GPIO: wires, each from an output, line 2 * wire, to the input behind it.
+ * Every second wire turns the level round.
+ */
+#define GPIO_WIRES 4
+#define GPIO_LINES (2 * GPIO_WIRES)
+#define GPIO_NAME 16
+
+static inline void gpio_name(char *to, unsigned line)
+{
+    snprintf(to, GPIO_NAME, "%s-%u", line % 2 ? "in" : "out", line / 2);
+}
+
+static inline bool gpio_wire(unsigned wire, bool level)
+{
+    return level ^ (wire % 2);
+}
+
+/* How both sides note that an output changed. */
+static inline uint8_t gpio_note(unsigned line, bool level)
+{
+    return line << 1 | level;
+}
+
 #endif

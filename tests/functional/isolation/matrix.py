@@ -143,12 +143,18 @@ ROWS = (
         "small_load:sound", "a sound played and one recorded, compared",
         # Only Debian's general kernel of this version has the driver.
         fixed={"kernel": "6.12-full"}),
+    Row("vhost-user-i2c", "small", "tests/backends/small-i2c",
+        "small_load:i2c", "writes to EEPROMs and reads, in one transfer and "
+        "in several, addresses where nobody answers, compared on both sides",
+        fixed={"kernel": "6.1-drivers"}),
+    Row("vhost-user-gpio", "small", "tests/backends/small-gpio",
+        "small_load:gpio", "outputs wired to inputs: levels and each edge "
+        "checked, changes compared on both sides",
+        fixed={"kernel": "6.1-drivers"}),
 )
 
 # What has no row, and why.
 ABSENT = (
-    ("vhost-user-i2c, vhost-user-gpio",
-     "no kernel of Debian for this architecture has a driver for them"),
     ("vhost-user-scmi", "QEMU builds it for Arm only"),
     ("contrib/vhost-user-input",
      "it passes on an input device of the host, which a test machine need "

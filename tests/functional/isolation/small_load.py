@@ -17,8 +17,8 @@ from device_case import DeviceCase
 from harness import BUILD, QEMU_BUILD, TOP, Program, guest
 from matrix import Cell
 
-OPS = guest.OUT / "small-ops"
-INSIDE = {"usr/bin/small-ops": OPS}
+OPS = [guest.OUT / name for name in ("small-ops", "bus-ops")]
+INSIDE = {f"usr/bin/{program.name}": program for program in OPS}
 BACKENDS = BUILD / "check" / "backends"
 SOURCES = TOP / "tests/backends"
 GUEST = TOP / "tests/guest"
@@ -29,6 +29,7 @@ WARNINGS = ["-Wall", "-Wextra", "-Werror"]
 CID = 42
 UNITS = 2000
 ROUNDS = 50
+BUS_ROUNDS = 400
 MEGABYTES = 16
 SOUND_BYTES = 600_000
 SOUND_PLAY = 51
@@ -101,6 +102,23 @@ small-ops play /dev/dsp {bytes}
 small-ops record /dev/dsp {bytes}
 """
 
+I2C = """
+set -ex
+modprobe i2c-dev
+modprobe i2c-virtio
+bus=$(grep -l i2c_virtio /sys/class/i2c-dev/*/name)
+bus=${{bus%/name}}
+bus-ops i2c /dev/${{bus##*/}} {rounds} /tmp/noted
+echo NOTED $(sha256sum < /tmp/noted)
+"""
+
+GPIO = """
+set -ex
+modprobe gpio-virtio
+bus-ops gpio /dev/gpiochip0 {rounds} /tmp/noted
+echo NOTED $(sha256sum < /tmp/noted)
+"""
+
 
 def compile_program(target: Path, sources: list[Path], options: list[str],
                     libraries: list[Path]) -> None:
@@ -121,8 +139,10 @@ def compile_program(target: Path, sources: list[Path], options: list[str],
 
 
 def build_ops() -> None:
-    """The guest's program."""
-    compile_program(OPS, [GUEST / "small-ops.c"], [*WARNINGS, "-static"], [])
+    """The guest's programs."""
+    for program in OPS:
+        compile_program(program, [GUEST / f"{program.name}.c"],
+                        [*WARNINGS, "-static"], [])
 
 
 def _start(run: DeviceCase, kind: str, *options: str) -> Program:
@@ -204,6 +224,25 @@ def scsi(run: DeviceCase, cell: Cell) -> None:
 def inputs(run: DeviceCase, cell: Cell) -> None:
     said = _run(run, cell, _start(run, "input"), INPUT.format(rounds=ROUNDS))
     run.assertRegex(said, r"(?m)^INPUT checked")
+
+
+def _bus(run: DeviceCase, cell: Cell, kind: str, script: str) -> None:
+    """The guest's notes and the backend's are the same."""
+    notes = run.work / "notes"
+    backend = _start(run, kind, str(notes))
+    said = _run(run, cell, backend, script.format(rounds=BUS_ROUNDS))
+    noted = re.search(r"^NOTED (\w+)", said, re.MULTILINE)
+    assert noted, "the guest did not say what it noted"
+    run.assertGreater(notes.stat().st_size, BUS_ROUNDS)
+    run.assertEqual(noted.group(1), _hash(notes), "the notes differ")
+
+
+def i2c(run: DeviceCase, cell: Cell) -> None:
+    _bus(run, cell, "i2c", I2C)
+
+
+def gpio(run: DeviceCase, cell: Cell) -> None:
+    _bus(run, cell, "gpio", GPIO)
 
 
 def _scramble(value: int) -> int:
