@@ -47,10 +47,13 @@ static void end_event(VuDev *dev, Line *line, uint8_t status)
     small_notify(dev, EVENTS);
 }
 
-static void interrupt(VuDev *dev, Line *line)
+/* Give the buffer back, if there is a reason now. */
+static void settle(VuDev *dev, Line *line)
 {
-    line->is_latched = !line->waiting;
-    if (line->waiting) {
+    if (line->waiting && line->edges == VIRTIO_GPIO_IRQ_TYPE_NONE) {
+        end_event(dev, line, VIRTIO_GPIO_IRQ_STATUS_INVALID);
+    } else if (line->waiting && line->is_latched) {
+        line->is_latched = false;
         end_event(dev, line, VIRTIO_GPIO_IRQ_STATUS_VALID);
     }
 }
@@ -72,12 +75,8 @@ static void take_events(VuDev *dev)
         }
         line = &lines[request.gpio];
         line->waiting = element;
-        if (line->edges == VIRTIO_GPIO_IRQ_TYPE_NONE) {
-            /* The request that switched it off was faster. */
-            end_event(dev, line, VIRTIO_GPIO_IRQ_STATUS_INVALID);
-        } else if (line->is_latched) {
-            interrupt(dev, line);
-        }
+        /* There may be no edges to wait for: what said so was faster. */
+        settle(dev, line);
     }
 }
 
@@ -89,9 +88,7 @@ static uint8_t set_edges(VuDev *dev, Line *line, uint32_t edges)
     }
     line->edges = edges;
     line->is_latched = false;
-    if (!edges && line->waiting) {
-        end_event(dev, line, VIRTIO_GPIO_IRQ_STATUS_INVALID);
-    }
+    settle(dev, line);
     return VIRTIO_GPIO_STATUS_OK;
 }
 
@@ -104,7 +101,8 @@ static void set_level(VuDev *dev, Line *line, bool level)
 
     line->level = level;
     if (line->edges & edge) {
-        interrupt(dev, line);
+        line->is_latched = true;
+        settle(dev, line);
     }
 }
 
@@ -114,6 +112,7 @@ static void drive(VuDev *dev, unsigned number)
     Line *line = &lines[number];
     bool level = line->set && line->direction == VIRTIO_GPIO_DIRECTION_OUT;
     uint8_t note = gpio_note(number, level);
+    bool far;
 
     if (number % 2 || level == line->level) {
         return;
@@ -122,7 +121,12 @@ static void drive(VuDev *dev, unsigned number)
     if (fwrite(&note, 1, 1, notes) != 1 || fflush(notes)) {
         small_fail("cannot write what was driven");
     }
-    set_level(dev, line + 1, gpio_wire(number / 2, level));
+    far = gpio_wire(number / 2, level);
+    set_level(dev, line + 1, far);
+    if (number / 2 >= GPIO_BOUNCY) {
+        set_level(dev, line + 1, !far);
+        set_level(dev, line + 1, far);
+    }
 }
 
 /* Requests */
@@ -190,10 +194,15 @@ static size_t tell_names(const VuVirtqElement *element)
                        config.gpio_names_size);
 }
 
+/* When a paused VM goes on, they wait for the event queue: it is not ready. */
 static void take_requests(VuDev *dev)
 {
     VuVirtqElement *element;
 
+    if (dev->features & 1ULL << VIRTIO_GPIO_F_IRQ &&
+        !vu_queue_started(dev, vu_get_queue(dev, EVENTS))) {
+        return;
+    }
     while ((element = small_pop(dev, REQUESTS))) {
         struct virtio_gpio_request request;
         struct virtio_gpio_response response;
@@ -234,6 +243,17 @@ static void stopped(VuDev *dev, int queue)
     }
 }
 
+static void started(VuDev *dev, int queue)
+{
+    if (queue == EVENTS) {
+        if (!vu_get_queue(dev, queue)->last_avail_idx) {
+            /* No buffer of this ring has come yet. */
+            stopped(dev, queue);
+        }
+        take_requests(dev);
+    }
+}
+
 static void make_lines(void)
 {
     for (unsigned i = 0; i < GPIO_LINES; i++) {
@@ -251,7 +271,9 @@ int main(int argc, char **argv)
         .queues = QUEUES,
         .features = 1ULL << VIRTIO_GPIO_F_IRQ,
         .kicked = kicked,
+        .started = started,
         .stopped = stopped,
+        .keeps = true,
         .config = &config,
         .config_bytes = sizeof(config),
     };

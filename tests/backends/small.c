@@ -198,7 +198,10 @@ static void queue_set_started(VuDev *dev, int queue, bool started)
 {
     vu_set_queue_handler(dev, vu_get_queue(dev, queue),
                          started ? device->kicked : NULL);
-    if (!started && device->stopped) {
+    if (started && device->started) {
+        device->started(dev, queue);
+    }
+    if (!started && device->stopped && !device->keeps) {
         device->stopped(dev, queue);
     }
 }

@@ -13,6 +13,7 @@
 #ifndef TESTS_BACKENDS_SMALL_H
 #define TESTS_BACKENDS_SMALL_H
 
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +25,10 @@
  * @queues: number of its virtqueues
  * @features: VirtIO features of its kind, in addition to those of rings
  * @kicked: the guest made buffers available in a queue; may be spurious
+ * @started: a queue starts, anew or where it was (may be NULL)
  * @stopped: a queue stops: forget every element of it (may be NULL)
+ * @keeps: elements outlive a stop, as that of a paused VM; only when the
+ *         connection ends is @stopped called
  * @config: the configuration space, as it is at any time
  * @config_bytes: its size (0: there is none)
  * @set_config: as libvhost-user has it (NULL: the driver may write nothing)
@@ -33,7 +37,9 @@ typedef struct SmallDevice {
     unsigned queues;
     uint64_t features;
     void (*kicked)(VuDev *dev, int queue);
+    void (*started)(VuDev *dev, int queue);
     void (*stopped)(VuDev *dev, int queue);
+    bool keeps;
     const void *config;
     uint32_t config_bytes;
     vu_set_config_cb set_config;

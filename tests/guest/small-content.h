@@ -101,9 +101,11 @@ static inline void i2c_content(uint8_t *to, unsigned eeprom)
 
 /*
  * GPIO: wires, each from an output, line 2 * wire, to the input behind it.
- * Every second wire turns the level round.
+ * Every second wire turns the level round.  From GPIO_BOUNCY on they bounce:
+ * the new level comes, goes and comes again before anybody can look.
  */
 #define GPIO_WIRES 4
+#define GPIO_BOUNCY 2
 #define GPIO_LINES (2 * GPIO_WIRES)
 #define GPIO_NAME 16
 

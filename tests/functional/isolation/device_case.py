@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import importlib
 from pathlib import Path
+from typing import Callable
 
 import backend_view
 from harness import GuestVm, IsolationTest, Program, isolation_args
@@ -63,10 +64,11 @@ class DeviceCase(IsolationTest):
 
     def run_cell(self, vm: GuestVm, cell: Cell, script: str,
                  files: dict[str, Path] | None = None,
-                 seconds: float = 120) -> None:
+                 seconds: float = 120,
+                 during: Callable[[GuestVm], None] | None = None) -> None:
         """Boot the cell's kernel, run @script, expect that it succeeded.
 
-        While the guest still has the device, its backend is searched for a
+        @during is called once the guest boots.  While the guest still has the device, its backend is searched for a
         page of the guest that was no part of any request.
         """
         secret = backend_view.Secret()
@@ -75,6 +77,8 @@ class DeviceCase(IsolationTest):
         vm.add_job(secret.shell() + JOB, {**(files or {}), "cell.sh": path},
                    kernel=cell.kernel)
         vm.launch()
+        if during:
+            during(vm)
         found = vm.wait_serial(r"^(CELL done|RESULT \w+)", seconds)
         if found.group(1) == "CELL done":
             for program in self.programs:

@@ -22,10 +22,10 @@ there, and this:
     run.netdev_props(vm, cell) what to append to -netdev: the same without
                                packed=, which the net device has
     run.guest_ring(cell)       "split" or "packed", for that packed=
-    run.run_cell(vm, cell, script, files=None, seconds=120)
+    run.run_cell(vm, cell, script, files=None, seconds=120, during=None)
                                boot the cell's kernel, run @script in the
-                               guest, expect "RESULT ok"; before the guest
-                               ends, each backend that run.start_program() or
+                               guest, call during(vm) meanwhile, expect
+                               "RESULT ok"; before the guest ends, each backend that run.start_program() or
                                run.start_backend() began is searched for a
                                secret of the guest, which it must not see (on)
                                or must (off)
@@ -145,11 +145,13 @@ ROWS = (
         fixed={"kernel": "6.12-full"}),
     Row("vhost-user-i2c", "small", "tests/backends/small-i2c",
         "small_load:i2c", "writes to EEPROMs and reads, in one transfer and "
-        "in several, addresses where nobody answers, compared on both sides",
+        "in several, addresses where nobody answers, compared on both sides, "
+        "the VM pausing now and then",
         fixed={"kernel": "6.1-drivers"}),
     Row("vhost-user-gpio", "small", "tests/backends/small-gpio",
         "small_load:gpio", "outputs wired to inputs: levels and each edge "
-        "checked, changes compared on both sides",
+        "checked, changes compared on both sides, the VM pausing now and "
+        "then; the driver loaded twice",
         fixed={"kernel": "6.1-drivers"}),
 )
 
