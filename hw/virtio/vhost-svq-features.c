@@ -112,7 +112,7 @@ void vhost_svq_set_device(VhostShadowVirtqueue *svq, uint64_t features,
 {
     Svq *q = svq_of(svq);
 
-    assert(!q->vq);
+    assert(!q->guest_vq);
     q->features = features;
     /* A ring has at least one descriptor, whatever the device says. */
     q->max_size = MAX(max_size, 1);

@@ -7,8 +7,8 @@
 #ifndef HW_VIRTIO_VHOST_SVQ_INTERNAL_H
 #define HW_VIRTIO_VHOST_SVQ_INTERNAL_H
 
-#include "qemu/queue.h"
 #include "linux-headers/linux/vhost.h"
+#include "qemu/queue.h"
 #include "hw/virtio/vhost-svq.h"
 #include "shadow-ring.h"
 
@@ -60,8 +60,8 @@ typedef struct Svq {
     VhostShadowVirtqueue svq;
 
     /* Fixed by vhost_svq_new(). */
-    const VhostShadowVirtqueueOps *ops;
-    void *ops_opaque;
+    const VhostShadowVirtqueueOps *ops;     /* NULL: pass requests on     */
+    void *opaque;               /* of @ops                               */
 
     /* The owner's wishes; they hold across stop and start. */
     uint64_t features;
@@ -75,10 +75,13 @@ typedef struct Svq {
     size_t area_bytes;
     ShadowRingLayout layout;
 
-    /* From start to stop; @vq is NULL otherwise. */
-    VirtQueue *vq;
-    VhostIOVATree *iova_tree;
+    /* From start to stop; NULL otherwise. */
+    VirtQueue *guest_vq;
     ShadowRing *ring;
+    ShadowRingBuf *bufs;        /* as many as a chain can have           */
+
+    /* Set by start. */
+    VhostIOVATree *tree;
     hwaddr area_iova;           /* of @area, once a table was needed     */
     bool area_iova_known;
     SvqTables tables[SVQ_TABLES__MAX];
@@ -91,7 +94,6 @@ typedef struct Svq {
 
     /* Until the queue is freed. */
     SvqRequestList spare;
-    ShadowRingBuf *bufs;        /* VIRTQUEUE_MAX_SIZE, for one call      */
 } Svq;
 
 static inline Svq *svq_of(VhostShadowVirtqueue *svq)
@@ -104,8 +106,8 @@ static inline const Svq *svq_of_const(const VhostShadowVirtqueue *svq)
     return container_of(svq, Svq, svq);
 }
 
-/** svq_guest_kick_bound() - is there a notifier where the guest kicks? */
-static inline bool svq_guest_kick_bound(const Svq *q)
+/** svq_hears_guest() - is there a notifier where the guest kicks? */
+static inline bool svq_hears_guest(const Svq *q)
 {
     return event_notifier_get_fd(&q->guest_kick) != VHOST_FILE_UNBIND;
 }
@@ -143,15 +145,16 @@ typedef struct SvqBuffers {
 enum { SVQ_OUT, SVQ_IN };
 
 /**
- * svq_area_new() - memory for a ring of @size descriptors and its tables
- * @q: stopped; an earlier area is freed
+ * svq_ring_new() - a ring of @size descriptors, in a new area
+ * @q: without a ring; an earlier area is freed
  * @size: descriptors
- *
- * Makes the ring too.
  */
-void svq_area_new(Svq *q, uint16_t size);
+void svq_ring_new(Svq *q, uint16_t size);
 
-/** svq_area_free() - unmap it */
+/** svq_ring_free() - forget the ring; the area stays */
+void svq_ring_free(Svq *q);
+
+/** svq_area_free() - unmap the area, which holds ring and indirect tables */
 void svq_area_free(Svq *q);
 
 /**

@@ -75,7 +75,21 @@ void svq_area_free(Svq *q)
     }
 }
 
-void svq_area_new(Svq *q, uint16_t size)
+/* Devices in user space (VDUSE) can map shared memory only. */
+static void svq_area_map(Svq *q, size_t bytes)
+{
+    q->area_bytes = ROUND_UP(bytes, qemu_real_host_page_size());
+    q->area = mmap(NULL, q->area_bytes, PROT_READ | PROT_WRITE,
+                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (q->area == MAP_FAILED) {
+        /* As any allocation here that fails. */
+        error_report("no memory for a shadow virtqueue: %s", strerror(errno));
+        abort();
+    }
+    q->area_iova_known = false;
+}
+
+void svq_ring_new(Svq *q, uint16_t size)
 {
     ShadowRingConfig config = {
         .format = vhost_svq_ring_format(q->features),
@@ -86,20 +100,17 @@ void svq_area_new(Svq *q, uint16_t size)
 
     svq_area_free(q);
     q->layout = shadow_ring_layout(config.format, size);
-    q->area_bytes = ROUND_UP(svq_tables_place(q, ROUND_UP(q->layout.bytes, 64),
-                                              size),
-                             qemu_real_host_page_size());
-    /* Devices in user space (VDUSE) can map shared memory only. */
-    q->area = mmap(NULL, q->area_bytes, PROT_READ | PROT_WRITE,
-                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (q->area == MAP_FAILED) {
-        /* As any allocation here that fails. */
-        error_report("no memory for a shadow virtqueue: %s", strerror(errno));
-        abort();
-    }
-    q->area_iova_known = false;
+    svq_area_map(q, svq_tables_place(q, ROUND_UP(q->layout.bytes, 64), size));
     config.mem = q->area;
     q->ring = shadow_ring_new(&config);
+    /* A chain that is longer than the ring takes a table. */
+    q->bufs = g_new(ShadowRingBuf, config.indirect ? VIRTQUEUE_MAX_SIZE : size);
+}
+
+void svq_ring_free(Svq *q)
+{
+    g_clear_pointer(&q->ring, shadow_ring_free);
+    g_clear_pointer(&q->bufs, g_free);
 }
 
 /* Where the device finds [@addr, @addr + @len), which is not empty. */
@@ -111,8 +122,8 @@ static bool svq_translate(const Svq *q, hwaddr addr, size_t len, bool guest,
         .translated_addr = addr,
         .size = len - 1,
     };
-    const DMAMap *map = guest ? vhost_iova_tree_find_gpa(q->iova_tree, &needle)
-                        : vhost_iova_tree_find_iova(q->iova_tree, &needle);
+    const DMAMap *map = guest ? vhost_iova_tree_find_gpa(q->tree, &needle)
+                        : vhost_iova_tree_find_iova(q->tree, &needle);
     hwaddr offset;
 
     if (!map) {

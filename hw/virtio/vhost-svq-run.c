@@ -25,29 +25,46 @@
  */
 #define SVQ_POLL_LIMIT_MS 5000
 
-void vhost_svq_set_svq_kick_fd(VhostShadowVirtqueue *svq, int svq_kick_fd)
+/* Whatever there is by now, the guest will not kick for. */
+static void svq_look_at_guest(Svq *q)
 {
-    Svq *q = svq_of(svq);
-
-    if (svq_guest_kick_bound(q)) {
-        event_notifier_set_handler(&q->guest_kick, NULL);
-    }
-    event_notifier_init_fd(&q->guest_kick, svq_kick_fd);
-    if (svq_guest_kick_bound(q)) {
-        /* What the guest made available before, it will not kick for. */
+    if (q->guest_vq && svq_hears_guest(q)) {
         event_notifier_set(&q->guest_kick);
-        event_notifier_set_handler(&q->guest_kick, svq_on_guest_kick);
+    }
+}
+
+static void svq_attach_kick(Svq *q, int fd)
+{
+    event_notifier_init_fd(&q->guest_kick, fd);
+    event_notifier_set_handler(&q->guest_kick, svq_on_guest_kick);
+    svq_look_at_guest(q);
+}
+
+/* The fd is not ours: the owner may close it next. */
+static void svq_detach_kick(Svq *q)
+{
+    if (svq_hears_guest(q)) {
+        event_notifier_set_handler(&q->guest_kick, NULL);
+        event_notifier_init_fd(&q->guest_kick, VHOST_FILE_UNBIND);
+    }
+}
+
+void vhost_svq_set_svq_kick_fd(VhostShadowVirtqueue *svq, int fd)
+{
+    svq_detach_kick(svq_of(svq));
+    if (fd != VHOST_FILE_UNBIND) {
+        svq_attach_kick(svq_of(svq), fd);
     }
 }
 
 /* Writing to a notifier that is all zero does nothing. */
-void vhost_svq_set_svq_call_fd(VhostShadowVirtqueue *svq, int call_fd)
+void vhost_svq_set_svq_call_fd(VhostShadowVirtqueue *svq, int fd)
 {
     Svq *q = svq_of(svq);
 
     q->guest_call = (EventNotifier) { };
-    if (call_fd != VHOST_FILE_UNBIND) {
-        event_notifier_init_fd(&q->guest_call, call_fd);
+    if (fd != VHOST_FILE_UNBIND) {
+        event_notifier_init_fd(&q->guest_call, fd);
     }
 }
 
@@ -68,23 +85,21 @@ size_t vhost_svq_area_size(const VhostShadowVirtqueue *svq)
 }
 
 void vhost_svq_start(VhostShadowVirtqueue *svq, VirtIODevice *vdev,
-                     VirtQueue *vq, VhostIOVATree *iova_tree)
+                     VirtQueue *guest_vq, VhostIOVATree *tree)
 {
+    unsigned index = virtio_get_queue_index(guest_vq);
     Svq *q = svq_of(svq);
-    uint16_t guest_size = virtio_queue_get_num(vdev,
-                                               virtio_get_queue_index(vq));
 
-    assert(!q->vq);
-    svq->vdev = vdev;
-    q->vq = vq;
-    q->iova_tree = iova_tree;
-    q->next_seq = 0;
-    svq_area_new(q, vhost_svq_ring_size(svq, guest_size));
+    assert(!q->guest_vq);
+    svq_ring_new(q, vhost_svq_ring_size(svq, virtio_queue_get_num(vdev,
+                                                                  index)));
     assert(shadow_ring_base(q->ring) == vhost_svq_ring_base(svq));
+    q->tree = tree;
+    q->next_seq = 0;
+    q->guest_vq = guest_vq;
+    svq->vdev = vdev;
     event_notifier_set_handler(&svq->hdev_call, svq_on_device_call);
-    if (svq_guest_kick_bound(q)) {
-        event_notifier_set(&q->guest_kick);
-    }
+    svq_look_at_guest(q);
 }
 
 static void svq_unpop(Svq *q, VirtQueueElement *elem)
@@ -97,8 +112,8 @@ static void svq_unpop(Svq *q, VirtQueueElement *elem)
      * one that counts.
      */
     elem->ndescs = 0;
-    virtqueue_detach_element(q->vq, elem, 0);
-    virtqueue_unpop_chain(q->vq, &chain);
+    virtqueue_detach_element(q->guest_vq, elem, 0);
+    virtqueue_unpop_chain(q->guest_vq, &chain);
     q->next_seq--;
 }
 
@@ -128,34 +143,41 @@ static void svq_give_back(Svq *q)
     RCU_READ_LOCK_GUARD();
     while ((req = QTAILQ_FIRST(&q->in_flight))) {
         if (req->elem) {
-            virtqueue_fill(q->vq, req->elem, 0, filled++);
+            virtqueue_fill(q->guest_vq, req->elem, 0, filled++);
         }
         svq_request_drop(q, &q->in_flight, req);
     }
     if (filled) {
-        virtqueue_flush(q->vq, filled);
+        virtqueue_flush(q->guest_vq, filled);
         svq_call_guest(q);
     }
+}
+
+static void svq_end_run(Svq *q)
+{
+    SvqRequest *req;
+
+    event_notifier_set_handler(&q->svq.hdev_call, NULL);
+    svq_return(q);
+    /* Whoever comes next may believe that the guest kicks. */
+    virtio_queue_set_notification(q->guest_vq, 1);
+    svq_give_back(q);
+    while ((req = QTAILQ_FIRST(&q->answered))) {
+        svq_request_drop(q, &q->answered, req);
+    }
+    svq_ring_free(q);
+    q->fault = false;
+    q->guest_vq = NULL;
 }
 
 void vhost_svq_stop(VhostShadowVirtqueue *svq)
 {
     Svq *q = svq_of(svq);
-    SvqRequest *req;
 
-    vhost_svq_set_svq_kick_fd(svq, VHOST_FILE_UNBIND);
-    if (!q->vq) {
-        return;
+    svq_detach_kick(q);
+    if (q->guest_vq) {
+        svq_end_run(q);
     }
-    event_notifier_set_handler(&svq->hdev_call, NULL);
-    svq_return(q);
-    svq_give_back(q);
-    while ((req = QTAILQ_FIRST(&q->answered))) {
-        svq_request_drop(q, &q->answered, req);
-    }
-    g_clear_pointer(&q->ring, shadow_ring_free);
-    q->fault = false;
-    q->vq = NULL;
 }
 
 void vhost_svq_set_poll_limit(VhostShadowVirtqueue *svq, unsigned ms)
@@ -164,32 +186,30 @@ void vhost_svq_set_poll_limit(VhostShadowVirtqueue *svq, unsigned ms)
 }
 
 VhostShadowVirtqueue *vhost_svq_new(const VhostShadowVirtqueueOps *ops,
-                                    void *ops_opaque)
+                                    void *opaque)
 {
     Svq *q = g_new0(Svq, 1);
 
-    q->ops = ops;
-    q->ops_opaque = ops_opaque;
-    q->poll_limit_ms = SVQ_POLL_LIMIT_MS;
-    q->bufs = g_new(ShadowRingBuf, VIRTQUEUE_MAX_SIZE);
     QTAILQ_INIT(&q->in_flight);
     QTAILQ_INIT(&q->answered);
     QTAILQ_INIT(&q->spare);
     event_notifier_init_fd(&q->guest_kick, VHOST_FILE_UNBIND);
+    q->poll_limit_ms = SVQ_POLL_LIMIT_MS;
+    q->ops = ops;
+    q->opaque = opaque;
     return &q->svq;
 }
 
-void vhost_svq_free(gpointer pvq)
+void vhost_svq_free(gpointer svq)
 {
-    Svq *q = svq_of(pvq);
+    Svq *q = svq_of(svq);
     SvqRequest *req;
 
-    vhost_svq_stop(pvq);
+    vhost_svq_stop(svq);
     svq_area_free(q);
     while ((req = QTAILQ_FIRST(&q->spare))) {
         QTAILQ_REMOVE(&q->spare, req, next);
         g_free(req);
     }
-    g_free(q->bufs);
     g_free(q);
 }

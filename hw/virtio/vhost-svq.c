@@ -47,20 +47,30 @@
 /* A handler has something to say to the guest even if the device is gone. */
 static bool svq_forwards(const Svq *q)
 {
-    return q->vq && (!q->fault || q->ops);
+    return q->guest_vq && (!q->fault || q->ops);
+}
+
+/* What the user called the device, or its path. */
+static char *svq_device_name(const Svq *q)
+{
+    return qdev_get_human_name(
+        qdev_get_parent_bus(DEVICE(q->svq.vdev))->parent);
 }
 
 /* Once; the device may go on ringing, nobody listens any more. */
 static void svq_fault(Svq *q, const char *why)
 {
+    g_autofree char *name = NULL;
+
     if (q->fault) {
         return;
     }
     q->fault = true;
-    error_report("%s: virtqueue %d has stopped: %s", q->svq.vdev->name,
-                 virtio_get_queue_index(q->vq), why);
+    name = svq_device_name(q);
+    error_report("%s: virtqueue %d has stopped: %s", name,
+                 virtio_get_queue_index(q->guest_vq), why);
     event_notifier_set_handler(&q->svq.hdev_call, NULL);
-    if (!q->ops && svq_guest_kick_bound(q)) {
+    if (!q->ops && svq_hears_guest(q)) {
         event_notifier_set_handler(&q->guest_kick, NULL);
     }
 }
@@ -83,7 +93,7 @@ static VirtQueueElement *svq_next_element(Svq *q)
     VirtQueueElement *elem = g_steal_pointer(&q->waiting);
 
     if (!elem) {
-        elem = virtqueue_pop(q->vq, sizeof(*elem));
+        elem = virtqueue_pop(q->guest_vq, sizeof(*elem));
         q->next_seq += !!elem;
     }
     return elem;
@@ -111,7 +121,7 @@ static bool svq_send(Svq *q, VirtQueueElement *elem)
                      "can reach");
     }
     if (ret && !q->waiting) {
-        virtqueue_detach_element(q->vq, elem, 0);
+        virtqueue_detach_element(q->guest_vq, elem, 0);
         g_free(elem);
     }
     return !ret;
@@ -119,18 +129,29 @@ static bool svq_send(Svq *q, VirtQueueElement *elem)
 
 static void svq_hand_over(Svq *q, VirtQueueElement *elem)
 {
-    if (q->ops->avail_handler(&q->svq, elem, q->ops_opaque) < 0) {
+    if (q->ops->avail_handler(&q->svq, elem, q->opaque) < 0) {
         g_free(elem);
     }
 }
 
-/* One batch from the guest to the device, of at most *@budget. */
-static void svq_forward(Svq *q, unsigned *budget)
+/*
+ * What is left of a dispatch's budget after a pass that has moved @num.  One
+ * that finds nothing costs something too: the other side, which said that
+ * there was something, could say so for ever.
+ */
+static unsigned svq_budget_after(unsigned budget, unsigned num)
+{
+    return budget - MIN(budget, MAX(num, 1));
+}
+
+/* One batch from the guest to the device; returns how many it looked at. */
+static unsigned svq_forward(Svq *q, unsigned max)
 {
     VirtQueueElement *elem;
+    unsigned num = 0;
 
-    while (*budget && (elem = svq_next_element(q))) {
-        (*budget)--;
+    while (num < max && (elem = svq_next_element(q))) {
+        num++;
         if (q->ops) {
             svq_hand_over(q, elem);
         } else if (!svq_send(q, elem)) {
@@ -138,28 +159,31 @@ static void svq_forward(Svq *q, unsigned *budget)
         }
     }
     svq_publish(q);
+    return num;
 }
 
 static void svq_run_forward(Svq *q)
 {
     unsigned budget = shadow_ring_size(q->ring);
+    bool more;
 
     assert(!q->forwarding);
     q->forwarding = true;
     do {
-        virtio_queue_set_notification(q->vq, 0);
-        svq_forward(q, &budget);
+        virtio_queue_set_notification(q->guest_vq, 0);
+        budget = svq_budget_after(budget, svq_forward(q, budget));
         if (q->waiting) {
             /* Woken by a used buffer, not by a kick. */
+            more = false;
             break;
         }
-        if (!budget) {
-            event_notifier_set(&q->guest_kick);
-            break;
-        }
-        virtio_queue_set_notification(q->vq, 1);
-    } while (!virtio_queue_empty(q->vq));
+        virtio_queue_set_notification(q->guest_vq, 1);
+        more = !virtio_queue_empty(q->guest_vq);
+    } while (more && budget);
     q->forwarding = false;
+    if (more) {
+        event_notifier_set(&q->guest_kick);
+    }
 }
 
 void svq_on_guest_kick(EventNotifier *n)
@@ -188,7 +212,7 @@ unsigned svq_return(Svq *q)
         taken++;
         svq_request_used(q, req, raw_len);
         if (req->elem) {
-            virtqueue_fill(q->vq, req->elem, req->len, filled++);
+            virtqueue_fill(q->guest_vq, req->elem, req->len, filled++);
             svq_request_drop(q, &q->in_flight, req);
         } else {
             QTAILQ_REMOVE(&q->in_flight, req, next);
@@ -197,7 +221,7 @@ unsigned svq_return(Svq *q)
     }
     /* On a packed ring, a flush of nothing would publish a stale entry. */
     if (filled) {
-        virtqueue_flush(q->vq, filled);
+        virtqueue_flush(q->guest_vq, filled);
         svq_call_guest(q);
     }
     if (result == SHADOW_RING_BROKEN) {
@@ -209,21 +233,19 @@ unsigned svq_return(Svq *q)
 static void svq_run_return(Svq *q)
 {
     unsigned budget = shadow_ring_size(q->ring);
+    bool more;
 
     do {
         shadow_ring_suppress_calls(q->ring);
-        budget -= MIN(svq_return(q), budget);
-        if (q->waiting && svq_forwards(q) && svq_guest_kick_bound(q)) {
+        budget = svq_budget_after(budget, svq_return(q));
+        if (q->waiting && svq_forwards(q) && svq_hears_guest(q)) {
             svq_run_forward(q);
         }
-        if (q->fault) {
-            return;
-        }
-        if (!budget) {
-            event_notifier_set(&q->svq.hdev_call);
-            return;
-        }
-    } while (shadow_ring_arm_calls(q->ring));
+        more = !q->fault && shadow_ring_arm_calls(q->ring);
+    } while (more && budget);
+    if (more) {
+        event_notifier_set(&q->svq.hdev_call);
+    }
 }
 
 void svq_on_device_call(EventNotifier *n)
@@ -265,7 +287,7 @@ void vhost_svq_push_elem(VhostShadowVirtqueue *svq,
 {
     Svq *q = svq_of(svq);
 
-    virtqueue_push(q->vq, elem,
+    virtqueue_push(q->guest_vq, elem,
                    MIN(len, iov_size(elem->in_sg, elem->in_num)));
     svq_call_guest(q);
 }

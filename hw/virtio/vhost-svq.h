@@ -8,10 +8,10 @@
 #ifndef HW_VIRTIO_VHOST_SVQ_H
 #define HW_VIRTIO_VHOST_SVQ_H
 
-#include "qemu/event_notifier.h"
-#include "hw/virtio/virtio.h"
 #include "standard-headers/linux/vhost_types.h"
 #include "hw/virtio/vhost-iova-tree.h"
+#include "hw/virtio/virtio.h"
+#include "qemu/event_notifier.h"
 
 /**
  * VhostShadowVirtqueue - the part that vhost-vdpa may touch
@@ -29,26 +29,18 @@ typedef struct VhostShadowVirtqueue {
 } VhostShadowVirtqueue;
 
 /**
- * VirtQueueAvailCallback - handle a request that the guest made available
- * @svq: the queue
- * @elem: popped; the handler's
- * @opaque: as vhost_svq_new() got it
- *
- * The handler answers the guest with vhost_svq_push_elem() and frees @elem, or
- * passes it on to vhost_svq_add() before it returns.
- *
- * Returns: 0, or a negative errno value: the handler has answered the guest
- * with a failure, and the queue frees @elem.  It goes on with the next one.
- */
-typedef int (*VirtQueueAvailCallback)(VhostShadowVirtqueue *svq,
-                                      VirtQueueElement *elem, void *opaque);
-
-/**
  * VhostShadowVirtqueueOps - for queues whose requests QEMU looks at
- * @avail_handler: instead of passing requests on as they are
+ * @avail_handler: called for each request that the guest has made available,
+ *     instead of passing it on as it is.  Gets the queue, the popped element
+ *     and what vhost_svq_new() got.  It answers the guest with
+ *     vhost_svq_push_elem() and frees the element, or passes it on to
+ *     vhost_svq_add(), before it returns 0.  A negative errno value says that
+ *     it has answered the guest with a failure; the queue frees the element.
+ *     Either way the queue goes on with the next one.
  */
 typedef struct VhostShadowVirtqueueOps {
-    VirtQueueAvailCallback avail_handler;
+    int (*avail_handler)(VhostShadowVirtqueue *svq, VirtQueueElement *elem,
+                         void *opaque);
 } VhostShadowVirtqueueOps;
 
 /**
@@ -106,14 +98,13 @@ uint32_t vhost_svq_ring_base(const VhostShadowVirtqueue *svq);
 /**
  * vhost_svq_new() - a stopped queue
  * @ops: NULL, or what to do with the guest's requests; outlives the queue
- * @ops_opaque: for @ops
+ * @opaque: for @ops
  */
 VhostShadowVirtqueue *vhost_svq_new(const VhostShadowVirtqueueOps *ops,
-                                    void *ops_opaque);
+                                    void *opaque);
 
 /** vhost_svq_free() - stop the queue if need be, and free it */
 void vhost_svq_free(gpointer svq);
-G_DEFINE_AUTOPTR_CLEANUP_FUNC(VhostShadowVirtqueue, vhost_svq_free);
 
 /**
  * vhost_svq_set_poll_limit() - how long vhost_svq_poll() may wait in all
@@ -126,15 +117,15 @@ void vhost_svq_set_poll_limit(VhostShadowVirtqueue *svq, unsigned ms);
  * vhost_svq_start() - make a ring and begin to move requests
  * @svq: stopped, with notifiers, after vhost_svq_set_device()
  * @vdev: the device
- * @vq: the guest's queue
- * @iova_tree: where the device finds memory; outlives the run.  The area of
+ * @guest_vq: the guest's queue
+ * @tree: where the device finds memory; outlives the run.  The area of
  *     vhost_svq_get_vring_addr() is in it before anything is moved.
  *
  * Whatever the guest has made available is looked at from the main loop, once
  * a kick fd is set.
  */
 void vhost_svq_start(VhostShadowVirtqueue *svq, VirtIODevice *vdev,
-                     VirtQueue *vq, VhostIOVATree *iova_tree);
+                     VirtQueue *guest_vq, VhostIOVATree *tree);
 
 /**
  * vhost_svq_stop() - return what the device has used and give back the rest
@@ -143,7 +134,7 @@ void vhost_svq_start(VhostShadowVirtqueue *svq, VirtIODevice *vdev,
  * The newest requests go back to where the guest had made them available, as
  * far as no newer one was used.  Older ones are completed with a length of 0:
  * a ring has no way to offer them again without their successors, so a network
- * device loses their packets.
+ * device loses their packets.  The guest is asked for kicks again.
  *
  * The area that vhost_svq_get_vring_addr() names stays until the next start,
  * so that it can be unmapped from the device.
@@ -170,18 +161,18 @@ size_t vhost_svq_area_size(const VhostShadowVirtqueue *svq);
 /**
  * vhost_svq_set_svq_kick_fd() - where the guest's kicks arrive
  * @svq: any
- * @svq_kick_fd: borrowed until the next call, or VHOST_FILE_UNBIND.  Requests
+ * @fd: borrowed until the next call or stop, or VHOST_FILE_UNBIND.  Requests
  *     that are available by now are found without a kick.
  */
-void vhost_svq_set_svq_kick_fd(VhostShadowVirtqueue *svq, int svq_kick_fd);
+void vhost_svq_set_svq_kick_fd(VhostShadowVirtqueue *svq, int fd);
 
 /**
  * vhost_svq_set_svq_call_fd() - where to call the guest
  * @svq: any
- * @call_fd: borrowed until the next call, or VHOST_FILE_UNBIND: used buffers
- *     are still returned to the guest
+ * @fd: borrowed until the next call, or VHOST_FILE_UNBIND: used buffers are
+ *     still returned to the guest
  */
-void vhost_svq_set_svq_call_fd(VhostShadowVirtqueue *svq, int call_fd);
+void vhost_svq_set_svq_call_fd(VhostShadowVirtqueue *svq, int fd);
 
 /** vhost_svq_available_slots() - free descriptors; 0 if it is stopped */
 uint16_t vhost_svq_available_slots(const VhostShadowVirtqueue *svq);

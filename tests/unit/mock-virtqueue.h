@@ -86,6 +86,8 @@ struct VirtQueue {
     GPtrArray *used;              /* filled or flushed, not taken            */
     unsigned num_filled;          /* at the end of @used                     */
     bool notify;                  /* the device wants kicks                  */
+    unsigned flickers;            /* times that the ring is seen not empty,  */
+                                  /* and nothing is in it then              */
     unsigned num_kicks;
     unsigned num_flushes;
     void (*flushed)(void *opaque);  /* NULL, or called once, at the next     */
@@ -114,5 +116,8 @@ unsigned mock_vq_num_offered(const VirtQueue *vq);
 
 /** Errors that were reported since the last call. */
 unsigned mock_num_error_reports(void);
+
+/** The last one, with all that the error module puts around it. */
+const char *mock_error_report(void);
 
 #endif /* TESTS_UNIT_MOCK_VIRTQUEUE_H */

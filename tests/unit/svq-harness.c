@@ -19,6 +19,39 @@
 #define IOVA_FIRST (1 * MiB)
 #define REQUESTS_MIN 64
 
+/* As much of a device as has a name. */
+
+static const TypeInfo mock_device_type = {
+    .name = TYPE_DEVICE,
+    .parent = TYPE_OBJECT,
+    .instance_size = sizeof(VirtIODevice),
+};
+
+BusState *qdev_get_parent_bus(const DeviceState *dev)
+{
+    return dev->parent_bus;
+}
+
+char *qdev_get_human_name(DeviceState *dev)
+{
+    return g_strdup(dev->id);
+}
+
+static void device_new(SvqHarness *h)
+{
+    static bool registered;
+
+    if (!registered) {
+        module_call_init(MODULE_INIT_QOM);
+        type_register_static(&mock_device_type);
+        registered = true;
+    }
+    object_initialize(&h->vdev, sizeof(h->vdev), TYPE_DEVICE);
+    h->proxy.id = (char *)SVQ_DEVICE;
+    h->bus.parent = &h->proxy;
+    h->vdev.parent_obj.parent_bus = &h->bus;
+}
+
 uint64_t svq_take_events(EventNotifier *n)
 {
     uint64_t num = 0;
@@ -118,7 +151,7 @@ SvqHarness *svq_harness_new(const SvqParams *params)
 
     h->params = *params;
     h->params.size = params->size ?: 64;
-    h->vdev.name = "mock";
+    device_new(h);
     h->vq = mock_vq_new(&h->vdev, h->params.size,
                         MAX(h->params.size, REQUESTS_MIN), GPA);
     h->vdev.vq = h->vq;
@@ -143,6 +176,7 @@ void svq_harness_free(SvqHarness *h)
     vhost_svq_free(h->svq);
     vhost_iova_tree_delete(h->tree);
     mock_vq_free(h->vq);
+    object_unref(OBJECT(&h->vdev));
     g_array_unref(h->held);
     g_array_unref(h->used);
     g_free(h);

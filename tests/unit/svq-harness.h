@@ -42,7 +42,9 @@ typedef struct SvqUsed {
  */
 typedef struct SvqHarness {
     SvqParams params;
-    VirtIODevice vdev;
+    VirtIODevice vdev;            /* called SVQ_DEVICE                       */
+    BusState bus;                 /* @vdev is on it, and it is on ...        */
+    DeviceState proxy;
     VirtQueue *vq;                /* the guest's                             */
     VhostShadowVirtqueue *svq;
     VhostIOVATree *tree;
@@ -58,6 +60,8 @@ typedef struct SvqHarness {
     bool keep_kick_fd;            /* the next start finds it bound           */
     unsigned num_handled;         /* for handlers                            */
 } SvqHarness;
+
+#define SVQ_DEVICE "net0"
 
 /** A request at the device. */
 typedef struct SvqHeld {

@@ -142,8 +142,11 @@ static void stop_while_full(SvqHarness *h)
     svq_settle();
     g_assert_cmpuint(svq_fetch_all(h), ==, 1);
     g_assert_cmpuint(mock_vq_num_offered(h->vq), ==, 1);
+    g_assert_false(h->vq->notify);
     svq_stop(h);
     g_assert_cmpuint(mock_vq_num_offered(h->vq), ==, 3);
+    /* The next one to have the ring need not be one that asks first. */
+    g_assert_true(h->vq->notify);
     svq_start(h);
     svq_settle();
     g_assert_cmpuint(svq_fetch_all(h), ==, 1);
@@ -266,6 +269,8 @@ static void use_more_than_is_out(SvqHarness *h)
 static void check_broken(SvqHarness *h, unsigned returned)
 {
     g_assert_cmpuint(mock_num_error_reports(), ==, 1);
+    g_assert_nonnull(strstr(mock_error_report(),
+                            SVQ_DEVICE ": virtqueue 0 has stopped: "));
     g_assert_cmpuint(svq_collect(h), ==, returned);
     /* The machine goes on, and nobody listens to the device any more. */
     g_assert_null(h->vq->error);

@@ -1,10 +1,13 @@
 /*
- * Test of vhost-vdpa's shadow virtqueue with a device that is a thread.
+ * Tests of vhost-vdpa's shadow virtqueue with peers that work while it does.
  *
- * The device sleeps whenever it finds nothing and the queue whenever it has
- * nothing to do, so a kick or call that is lost ends in silence.  Each request
- * has its number in memory; the device must find the numbers in order, and the
- * guest gets its requests back in the order in which the device used them.
+ * A device that is a thread sleeps whenever it finds nothing and the queue
+ * whenever it has nothing to do: a kick or call that is lost ends in silence.
+ * Each request has its number in memory; the device must find the numbers in
+ * order, and the guest gets its requests back in the order in which the device
+ * used them.
+ *
+ * Others are at work whenever the queue looks.  They must not keep it.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -13,6 +16,8 @@
 #include "qapi/error.h"
 #include "qemu/main-loop.h"
 #include "svq-harness.h"
+
+static const SvqParams size_8 = { .size = 8 };
 
 #define REQUESTS 20000
 #define PATIENCE_MS 20000
@@ -136,11 +141,77 @@ static void test_threads(void)
     }
 }
 
+/* Peers that have something for QEMU whenever it looks. */
+
+static void use_one_more(void *opaque)
+{
+    SvqHarness *h = opaque;
+
+    svq_fetch_all(h);
+    if (h->held->len) {
+        svq_use(h, 0, 1);
+        mock_device_publish(&h->device);
+        h->vq->flushed = use_one_more;
+    }
+}
+
+/* Whenever QEMU has returned one there is another, and never a call. */
+static void device_is_faster(SvqHarness *h)
+{
+    const unsigned total = 40;
+    unsigned num;
+
+    svq_offer(h, total, 1, 1);
+    svq_settle();
+    svq_fetch_all(h);
+    svq_use(h, 0, 1);
+    svq_publish_used(h);
+    h->vq->flushed = use_one_more;
+    h->vq->opaque = h;
+    main_loop_wait(true);
+    num = svq_collect(h);
+    g_assert_cmpuint(num, <=, h->params.size);
+    for (unsigned i = 0; i < total; i++) {
+        svq_settle();
+        num += svq_collect(h);
+    }
+    g_assert_cmpuint(num, ==, total);
+}
+
+static void test_call_budget(void)
+{
+    svq_run_matrix(&size_8, device_is_faster);
+}
+
+/* A guest that writes its index to and fro, to keep QEMU busy for ever. */
+static void index_to_and_fro(SvqHarness *h)
+{
+    svq_settle();
+    h->vq->flickers = 1000000;
+    event_notifier_set(&h->vq->kick);
+    main_loop_wait(true);
+    /* One dispatch has a budget, and comes back by itself. */
+    g_assert_cmpuint(h->vq->flickers, >=, 1000000 - h->params.size);
+    g_assert_cmpuint(svq_take_events(&h->vq->kick), ==, 1);
+    h->vq->flickers = 0;
+}
+
+static void test_kick_flicker(void)
+{
+    svq_run_matrix(&size_8, index_to_and_fro);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
     qemu_init_main_loop(&error_abort);
-    g_test_add_func("/vhost-svq/threads/nothing-is-lost-or-reordered",
-                    test_threads);
+
+#define ADD(claim, fn) g_test_add_func("/vhost-svq/" claim, fn)
+    ADD("threads/nothing-is-lost-or-reordered", test_threads);
+    ADD("busy/device-that-is-faster-does-not-hold-the-main-loop",
+        test_call_budget);
+    ADD("busy/index-to-and-fro-does-not-hold-the-main-loop",
+        test_kick_flicker);
+#undef ADD
     return g_test_run();
 }
