@@ -14,6 +14,7 @@
 #include "standard-headers/linux/virtio_config.h"
 #include "standard-headers/linux/virtio_pci.h"
 #include "isolation-device.h"
+#include "isolation-target.h"
 
 #define WAIT_US (30 * G_USEC_PER_SEC)
 
@@ -21,6 +22,8 @@
 
 enum {
     PCI_SLOT_OF_DEVICE = 4,
+    /* Where a machine for Arm has its RAM; the others are offsets in it. */
+    ARM_RAM = 0x40000000,
     RAM_QUEUES = 0x800000,
     RAM_QUEUE_STRIDE = 0x4000,
     RAM_DATA = 0x900000,
@@ -41,16 +44,15 @@ static char *device_args(GuestDevice *d, const char *socket)
 {
     const DeviceKind *kind = d->kind;
     const DeviceConfig *config = d->config;
-    GString *args = g_string_new("-nodefaults -M pc -m 16M"
+    GString *args = g_string_new("-nodefaults -m 16M"
                                  " -object memory-backend-shm,id=shared,"
                                  "size=16M -object iothread,id=thread");
     g_autofree char *isolation = g_strconcat(
         ",chardev=socket", config->isolated ? ",memory-isolation=on" : "",
         config->iothread ? ",iothread=thread" : "", config->pins, NULL);
 
-    if (!config->isolated) {
-        g_string_append(args, " -M memory-backend=shared");
-    }
+    g_string_append_printf(args, " -M %s%s", target_machine(),
+                           config->isolated ? "" : ",memory-backend=shared");
     g_string_append_printf(args, " -chardev socket,id=socket,server=on,path=%s",
                            socket);
     if (kind->object) {
@@ -77,6 +79,17 @@ static void device_remove_files(void *opaque)
     rmdir(d->dir);
 }
 
+static void device_find_bus(GuestDevice *d)
+{
+    if (target_is_arm()) {
+        qpci_init_generic(&d->arm_bus, d->qts, NULL, false);
+        d->bus = &d->arm_bus.bus;
+        d->ram = ARM_RAM;
+    } else {
+        d->bus = qpci_new_pc(d->qts, NULL);
+    }
+}
+
 GuestDevice *device_new(const DeviceKind *kind, const DeviceConfig *config)
 {
     GuestDevice *d = g_new0(GuestDevice, 1);
@@ -96,9 +109,9 @@ GuestDevice *device_new(const DeviceKind *kind, const DeviceConfig *config)
     d->backend->expect_zeros = config->isolated;
     args = device_args(d, socket);
     d->qts = qtest_init(args);
-    d->bus = qpci_new_pc(d->qts, NULL);
-    d->pattern = guest_pattern_fill(d->qts, DEVICE_RAM);
-    d->next_free = RAM_DATA;
+    device_find_bus(d);
+    d->pattern = guest_pattern_fill(d->qts, d->ram, DEVICE_RAM);
+    d->next_free = d->ram + RAM_DATA;
     virtio_pci_init(&d->pci, d->bus, &addr);
     qvirtio_pci_device_enable(&d->pci);
     return d;
@@ -111,7 +124,9 @@ void device_free(GuestDevice *d)
     mock_backend_free(d->backend);
     device_remove_files(d);
     g_free(d->pci.pdev);
-    qpci_free_pc(d->bus);
+    if (d->bus != &d->arm_bus.bus) {
+        qpci_free_pc(d->bus);
+    }
     g_free(d->dir);
     g_free(d->state);
     g_free(d);
@@ -123,7 +138,7 @@ static void device_set_up_queue(GuestDevice *d, unsigned n)
 {
     QVirtioPCIDevice *pci = &d->pci;
     GuestQueue *q = &d->queues[n];
-    uint64_t ram = RAM_QUEUES + n * RAM_QUEUE_STRIDE;
+    uint64_t ram = d->ram + RAM_QUEUES + n * RAM_QUEUE_STRIDE;
     /* Virtio 1.2, 2.8: a packed ring's size need not be a power of two. */
     uint16_t size = d->config->guest_packed ? 7 : 8;
 
@@ -205,7 +220,7 @@ uint64_t device_post(GuestDevice *d, unsigned queue,
     unsigned num;
 
     d->next_free = ROUND_UP(in_addr + in_len, 64);
-    g_assert_cmphex(d->next_free, <, DEVICE_RAM);
+    g_assert_cmphex(d->next_free, <, d->ram + DEVICE_RAM);
     if (out_len) {
         qtest_memwrite(d->qts, out_addr, out, out_len);
     }

@@ -7,6 +7,7 @@
 #ifndef TESTS_QTEST_ISOLATION_DEVICE_H
 #define TESTS_QTEST_ISOLATION_DEVICE_H
 
+#include "libqos/generic-pcihost.h"
 #include "isolation-backend.h"
 #include "isolation-driver.h"
 #include "isolation-evidence.h"
@@ -53,6 +54,7 @@ typedef struct GuestDevice GuestDevice;
  * @packed_if_shared: QEMU tells the backend of packed rings when the property
  *     is off
  * @reconnects: a backend may come back
+ * @arm_only: QEMU has it for no other targets
  * @traffic: a request each way, data checked
  */
 typedef struct DeviceKind {
@@ -65,6 +67,7 @@ typedef struct DeviceKind {
     bool no_version_1;
     bool packed_if_shared;
     bool reconnects;
+    bool arm_only;
     void (*traffic)(GuestDevice *d);
 } DeviceKind;
 
@@ -74,6 +77,8 @@ extern const DeviceKind device_blk, device_crypto, device_fs, device_gpio,
 
 /**
  * GuestDevice - the machine
+ * @ram: guest address of its RAM, DEVICE_RAM bytes
+ * @bus: its PCI bus; of a machine for Arm, that is in @arm_bus
  * @next_free: guest address of memory that is not used yet
  */
 struct GuestDevice {
@@ -83,7 +88,9 @@ struct GuestDevice {
     MockBackend *backend;
     uint8_t *state;
     QTestState *qts;
+    uint64_t ram;
     QPCIBus *bus;
+    QGenericPCIBus arm_bus;
     QVirtioPCIDevice pci;
     GuestPattern pattern;
     GuestQueue queues[MOCK_QUEUES_MAX];

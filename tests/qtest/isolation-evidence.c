@@ -16,7 +16,7 @@
 #define CHUNK MiB
 #define NEEDED_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
-GuestPattern guest_pattern_fill(QTestState *qts, uint64_t ram)
+GuestPattern guest_pattern_fill(QTestState *qts, uint64_t ram, uint64_t size)
 {
     g_autofree uint8_t *chunk = g_malloc(CHUNK);
     GuestPattern pattern;
@@ -27,11 +27,11 @@ GuestPattern guest_pattern_fill(QTestState *qts, uint64_t ram)
     for (size_t i = 0; i < CHUNK; i++) {
         chunk[i] = pattern.bytes[i % sizeof(pattern.bytes)];
     }
-    for (uint64_t addr = 0; addr < ram; addr += CHUNK) {
-        qtest_bufwrite(qts, addr, chunk, MIN(CHUNK, ram - addr));
+    for (uint64_t at = 0; at < size; at += CHUNK) {
+        qtest_bufwrite(qts, ram + at, chunk, MIN(CHUNK, size - at));
     }
     /* Or the search would be for what is nowhere. */
-    qtest_memread(qts, ram - sizeof(pattern), chunk, sizeof(pattern));
+    qtest_memread(qts, ram + size - sizeof(pattern), chunk, sizeof(pattern));
     g_assert_cmpmem(chunk, sizeof(pattern), pattern.bytes, sizeof(pattern));
     return pattern;
 }

@@ -40,8 +40,8 @@ typedef struct GuestPattern {
     uint8_t bytes[8];
 } GuestPattern;
 
-/** Fill the @ram bytes of guest RAM from address 0 on with a new pattern. */
-GuestPattern guest_pattern_fill(QTestState *qts, uint64_t ram);
+/** Fill guest RAM, @size bytes from address @ram on, with a new pattern. */
+GuestPattern guest_pattern_fill(QTestState *qts, uint64_t ram, uint64_t size);
 
 /**
  * evidence_breaches() - all promises that were not kept until now

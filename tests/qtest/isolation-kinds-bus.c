@@ -256,6 +256,7 @@ const DeviceKind device_scmi = {
         .features = BIT_ULL(0),         /* P2A_CHANNELS: there is queue 1 */
         .serve = scmi_serve,
     },
+    .arm_only = true,
     .traffic = scmi_traffic,
 };
 

@@ -18,6 +18,7 @@
 #include "qapi/error.h"
 #include "standard-headers/linux/virtio_config.h"
 #include "isolation-device.h"
+#include "isolation-target.h"
 
 #define PACKED BIT_ULL(VIRTIO_F_RING_PACKED)
 #define EVENT_IDX BIT_ULL(VIRTIO_RING_F_EVENT_IDX)
@@ -381,14 +382,10 @@ static void add_in_flight_tests(const DeviceConfig *config)
     qtest_add_data_func(ends, config, test_request_ends_with_reset);
 }
 
-int main(int argc, char **argv)
+static void add_pc_tests(void)
 {
-    g_test_init(&argc, &argv, NULL);
     for (unsigned i = 0; i < G_N_ELEMENTS(configs); i++) {
         add_in_flight_tests(&configs[i]);
-    }
-    for (unsigned i = 0; i < G_N_ELEMENTS(kinds); i++) {
-        add_tests(kinds[i]);
     }
     qtest_add_func("isolation-devices/control/shared-ram-is-found",
                    test_shared_ram_is_found);
@@ -402,5 +399,18 @@ int main(int argc, char **argv)
                    test_rings_are_judged);
     qtest_add_func("isolation-devices/control/logs-are-judged",
                    test_logs_are_judged);
+}
+
+int main(int argc, char **argv)
+{
+    g_test_init(&argc, &argv, NULL);
+    for (unsigned i = 0; i < G_N_ELEMENTS(kinds); i++) {
+        if (kinds[i]->arm_only == target_is_arm()) {
+            add_tests(kinds[i]);
+        }
+    }
+    if (!target_is_arm()) {
+        add_pc_tests();
+    }
     return g_test_run();
 }

@@ -9,6 +9,7 @@
 #include "standard-headers/linux/virtio_config.h"
 #include "libqtest.h"
 #include "isolation-backend.h"
+#include "isolation-target.h"
 
 /**
  * Refusal - a command line that must not work
@@ -16,18 +17,21 @@
  * @args: with "%s" for the path of the backend's socket, on which QEMU listens
  * @offers: of bits 24 to 49, what the backend has
  * @says: what is in the message
+ * @arm_only: QEMU has the device for no other targets
  */
 typedef struct Refusal {
     const char *claim;
     const char *args;
     uint64_t offers;
     const char *says;
+    bool arm_only;
 } Refusal;
 
 #define CHARDEV "-chardev socket,id=socket,server=on,path=%s "
 #define RNG CHARDEV "-device vhost-user-rng-pci,chardev=socket"
 #define BLK CHARDEV "-device vhost-user-blk-pci,chardev=socket,num-queues=1"
 #define SCSI CHARDEV "-device vhost-user-scsi-pci,chardev=socket,num_queues=1"
+#define SCMI CHARDEV "-device vhost-user-scmi-pci,chardev=socket"
 #define NET CHARDEV "-device virtio-net-pci,netdev=net" \
             " -netdev vhost-user,id=net,chardev=socket"
 
@@ -44,6 +48,10 @@ static const Refusal refusals[] = {
     { "packed-on-split-backend-rng", RNG ",memory-isolation=on,"
       "memory-isolation-packed=on", 0,
       "memory-isolation-packed=on, but the backend does not offer it" },
+    { "packed-on-split-backend-scmi", SCMI ",memory-isolation=on,"
+      "memory-isolation-packed=on", 0,
+      "memory-isolation-packed=on, but the backend does not offer it",
+      .arm_only = true },
     { "event-idx-without", SCSI ",memory-isolation=on,"
       "memory-isolation-event-idx=on", PACKED,
       "memory-isolation-event-idx=on, but the backend does not offer it" },
@@ -76,8 +84,8 @@ static const MockModel model = { .num_queues = 3 };
 static char *run_qemu(const char *args, int *status)
 {
     g_autofree char *command = g_strdup_printf(
-        "timeout -k 5 60 %s -nodefaults -display none -M pc -m 16 -S "
-        "-accel qtest %s", getenv("QTEST_QEMU_BINARY"), args);
+        "timeout -k 5 60 %s -nodefaults -display none -M %s -m 16 -S "
+        "-accel qtest %s", getenv("QTEST_QEMU_BINARY"), target_machine(), args);
     g_autoptr(GError) err = NULL;
     char *text = NULL;
 
@@ -117,7 +125,9 @@ int main(int argc, char **argv)
         g_autofree char *path = g_strdup_printf("isolation-refusals/%s",
                                                 refusals[i].claim);
 
-        qtest_add_data_func(path, &refusals[i], test_refusal);
+        if (refusals[i].arm_only == target_is_arm()) {
+            qtest_add_data_func(path, &refusals[i], test_refusal);
+        }
     }
     return g_test_run();
 }
