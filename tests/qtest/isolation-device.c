@@ -110,7 +110,7 @@ GuestDevice *device_new(const DeviceKind *kind, const DeviceConfig *config)
     args = device_args(d, socket);
     d->qts = qtest_init(args);
     device_find_bus(d);
-    d->pattern = guest_pattern_fill(d->qts, d->ram, DEVICE_RAM);
+    d->pattern = guest_pattern_fill_at(d->qts, d->ram, DEVICE_RAM);
     d->next_free = d->ram + RAM_DATA;
     virtio_pci_init(&d->pci, d->bus, &addr);
     qvirtio_pci_device_enable(&d->pci);

@@ -16,7 +16,8 @@
 #define CHUNK MiB
 #define NEEDED_SEALS (F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL)
 
-GuestPattern guest_pattern_fill(QTestState *qts, uint64_t ram, uint64_t size)
+GuestPattern guest_pattern_fill_at(QTestState *qts, uint64_t ram,
+                                   uint64_t size)
 {
     g_autofree uint8_t *chunk = g_malloc(CHUNK);
     GuestPattern pattern;
@@ -34,6 +35,11 @@ GuestPattern guest_pattern_fill(QTestState *qts, uint64_t ram, uint64_t size)
     qtest_memread(qts, ram + size - sizeof(pattern), chunk, sizeof(pattern));
     g_assert_cmpmem(chunk, sizeof(pattern), pattern.bytes, sizeof(pattern));
     return pattern;
+}
+
+GuestPattern guest_pattern_fill(QTestState *qts, uint64_t size)
+{
+    return guest_pattern_fill_at(qts, 0, size);
 }
 
 /* Eventfds have no contents; everything else is searched. */

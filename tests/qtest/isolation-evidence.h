@@ -41,7 +41,10 @@ typedef struct GuestPattern {
 } GuestPattern;
 
 /** Fill guest RAM, @size bytes from address @ram on, with a new pattern. */
-GuestPattern guest_pattern_fill(QTestState *qts, uint64_t ram, uint64_t size);
+GuestPattern guest_pattern_fill_at(QTestState *qts, uint64_t ram,
+                                   uint64_t size);
+/** The same from address 0 on. */
+GuestPattern guest_pattern_fill(QTestState *qts, uint64_t size);
 
 /**
  * evidence_breaches() - all promises that were not kept until now
