@@ -4,11 +4,20 @@
 
 jobs=$(nproc)
 
+# arm_devices - the device list of an Arm QEMU besides; an exported series does
+# not have it
+arm_devices()
+{
+    [ ! -f "$qsrc/configs/devices/arm-softmmu/isolation.mak" ] ||
+        printf isolation
+}
+
 configure_arguments()
 {
+    devices=$(arm_devices)
     cat <<END
 --python=$python
---target-list=x86_64-softmmu
+--target-list=x86_64-softmmu${devices:+,arm-softmmu}
 --without-default-features
 --enable-system
 --enable-tcg
@@ -32,6 +41,7 @@ configure_arguments()
 --disable-download
 --with-pkgversion=memory-isolation
 END
+    [ -z "$devices" ] || printf '%s\n' --with-devices-arm="$devices"
     case $variant in
     asan) printf '%s\n' --enable-asan --enable-ubsan ;;
     clang) printf '%s\n' --cc=clang ;;

@@ -11,6 +11,7 @@ import re
 import subprocess
 import sys
 import unittest
+from dataclasses import replace
 from pathlib import Path
 
 import proofs
@@ -33,15 +34,18 @@ SLOW_GROUPS = ("bare", "compile", "rings-deep", "proofs-deep",
 STOCK_QTESTS = ("vhost-user", "virtio-net", "virtio-blk", "virtio-scsi",
                 "virtio-serial", "virtio-rng", "virtio-balloon",
                 "virtio-iommu", "virtio-9p")
+# Programs with cases for devices that QEMU has for Arm only.
+ARM_PROGRAMS = ("vhost-user-isolation-devices-test",
+                "vhost-user-isolation-refusals-test")
 SANITIZER_ENV = {
     "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",
     "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
 }
 
 
-def _qtest_env(build: Path) -> dict[str, str]:
+def _qtest_env(build: Path, arch: str = "x86_64") -> dict[str, str]:
     return {
-        "QTEST_QEMU_BINARY": str(build / "qemu-system-x86_64"),
+        "QTEST_QEMU_BINARY": str(build / f"qemu-system-{arch}"),
         "QTEST_QEMU_IMG": str(build / "qemu-img"),
         "QTEST_QEMU_STORAGE_DAEMON_BINARY":
             str(build / "storage-daemon/qemu-storage-daemon"),
@@ -67,6 +71,14 @@ def _programs(group: str, folder: str, build: Path, limit: int,
                  (str(build / folder / name), "--tap", "-k"),
                  limit, build, env, tap=True, after=after)
             for name in _our_programs(folder)]
+
+
+def _arm_programs(group: str, build: Path, prefix: str = "") -> list[Test]:
+    """Those of ARM_PROGRAMS once more: with another QEMU they list others."""
+    env = _qtest_env(build, "arm")
+    return [replace(test, name=f"{test.name}-arm", env=test.env | env)
+            for test in _programs(group, "tests/qtest", build, 120, prefix)
+            if Path(test.argv[0]).name in ARM_PROGRAMS]
 
 
 def _qos_paths(build: Path) -> list[str]:
@@ -113,6 +125,7 @@ def unit_tests() -> list[Test]:
 
 def qtests() -> list[Test]:
     return (_programs("qtest", "tests/qtest", QEMU, 120) +
+            _arm_programs("qtest", QEMU) +
             _qos_tests(QEMU, STOCK_QTESTS))
 
 
@@ -168,6 +181,7 @@ def code_tests() -> list[Test]:
                       alone=True))
     tests += _programs("code", "tests/unit", ASAN, 120, "asan-")
     tests += _programs("code", "tests/qtest", ASAN, 120, "asan-")
+    tests += _arm_programs("code", ASAN, "asan-")
     tests += _qos_tests(ASAN, ("vhost-user", "virtio-blk"), "asan-")
     tests.append(Test("code/export-series",
                       (str(TOP / "scripts/export-series"),

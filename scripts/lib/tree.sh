@@ -12,8 +12,8 @@ stamp=$qsrc/.git/memory-isolation-stamp
 # overlay_files - our files that belong into QEMU's tree, committed or not
 overlay_files()
 {
-    git -C "$top" ls-files -co --exclude-standard -- hw include net qapi \
-        tests/unit tests/qtest tests/functional docs > "$build/.listed" ||
+    git -C "$top" ls-files -co --exclude-standard -- configs hw include \
+        net qapi tests/unit tests/qtest tests/functional docs > "$build/.listed" ||
         die "git cannot list the files of this checkout"
     sort -u "$build/.listed" | while IFS= read -r file; do
         # Deleted but not yet committed: git still lists it.
