@@ -158,7 +158,7 @@ static void device_set_up_queue(GuestDevice *d, unsigned n)
     guest_common_writew(pci, COMMON(queue_enable), 1);
 }
 
-void device_start(GuestDevice *d)
+void device_start_driver(GuestDevice *d)
 {
     QVirtioDevice *vdev = &d->pci.vdev;
     uint64_t wanted = d->kind->model.features | BIT_ULL(VIRTIO_F_VERSION_1);
@@ -179,6 +179,11 @@ void device_start(GuestDevice *d)
         device_set_up_queue(d, n);
     }
     qvirtio_set_driver_ok(vdev);
+}
+
+void device_start(GuestDevice *d)
+{
+    device_start_driver(d);
     mock_backend_wait_running(d->backend, d->kind->model.num_queues);
 }
 

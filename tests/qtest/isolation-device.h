@@ -100,7 +100,9 @@ struct GuestDevice {
 GuestDevice *device_new(const DeviceKind *kind, const DeviceConfig *config);
 void device_free(GuestDevice *d);
 
-/** As far as DRIVER_OK, and until the backend's queues run. */
+/** As far as DRIVER_OK. */
+void device_start_driver(GuestDevice *d);
+/** The same, and until the backend's queues run. */
 void device_start(GuestDevice *d);
 /** Reset, and until they do not. */
 void device_stop(GuestDevice *d);
