@@ -139,12 +139,12 @@ void guest_chain_flush(GuestQueue *queue, unsigned count)
 {
     assert(count > 0);
     virtqueue_flush(queue->vq, count);
-
-    if (queue->bql) {
-        virtio_notify(queue->vdev, queue->vq);
-    } else {
-        virtio_notify_irqfd(queue->vdev, queue->vq);
-    }
+    /*
+     * Never virtio_notify(): an interrupt is a store to an address that the
+     * guest has written into its vector, which can lead into any device.  So
+     * it can reset or unplug this one, and nothing of ours may be on the stack.
+     */
+    virtio_notify_irqfd(queue->vdev, queue->vq);
 }
 
 bool guest_chain_usable(GuestQueue *queue)

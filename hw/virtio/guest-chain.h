@@ -14,15 +14,12 @@
  * GuestQueue - a VirtQueue as the data path sees it
  * @vdev: the device
  * @vq: the queue
- * @bql: the owner holds the BQL (main loop) rather than none (IOThread).
- *     Changes only while nobody owns the queue.
  *
  * All functions below are for the queue's owner only.
  */
 typedef struct GuestQueue {
     VirtIODevice *vdev;
     VirtQueue *vq;
-    bool bql;
 } GuestQueue;
 
 /** guest_chain_pop() - virtqueue_pop_chain() on @queue */
@@ -79,7 +76,8 @@ void guest_chain_push(GuestQueue *queue, const VirtQueueChain *chain,
  * @count: completions pushed, not 0: on a packed ring a flush of nothing
  *     would publish a stale entry
  *
- * Called within rcu_read_lock().
+ * Called within rcu_read_lock().  The interrupt itself comes later, from the
+ * main loop or KVM.
  */
 void guest_chain_flush(GuestQueue *queue, unsigned count);
 

@@ -54,6 +54,7 @@ struct IsolatedQueue {
     /* The thread that holds the BQL, while nobody owns the queue. */
     IsolatedLink *link;
     AioContext *ctx;            /* not NULL: attached                        */
+    bool bql;                   /* @ctx's thread holds it in handlers        */
     QEMUBH *again;              /* in @ctx: over budget, go on later         */
     EventNotifier guest_kick;   /* borrowed fd: VirtQueue's host notifier    */
     EventNotifier backend_call; /* borrowed fd: IsolatedLink's call          */

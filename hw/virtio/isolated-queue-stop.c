@@ -188,7 +188,6 @@ unsigned isolated_queue_drain(IsolatedQueue *q)
         !guest_chain_usable(&q->guest)) {
         return 0;
     }
-    q->guest.bql = true;
     /* Bounded all the same: nothing new is published meanwhile. */
     WITH_RCU_READ_LOCK_GUARD() {
         isolated_queue_return(q, &unlimited);

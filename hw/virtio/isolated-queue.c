@@ -253,8 +253,8 @@ static bool isolated_queue_arm_backend(IsolatedQueue *q)
 /* Without a lock, being the owner is all that protects a queue. */
 static void isolated_queue_assert_owner(const IsolatedQueue *q)
 {
-    assert(q->guest.bql ? bql_locked()
-                        : qemu_get_current_aio_context() == q->ctx);
+    assert(q->bql ? bql_locked()
+                  : qemu_get_current_aio_context() == q->ctx);
 }
 
 /* The rest of the work waits until the others of this thread had their turn. */
@@ -458,7 +458,7 @@ void isolated_queue_attach(IsolatedQueue *q, AioContext *ctx, bool bql)
         return;
     }
     q->ctx = ctx;
-    q->guest.bql = bql;
+    q->bql = bql;
     q->guest_polled = false;
     q->backend_polled = false;
     q->again = aio_bh_new(ctx, isolated_queue_run_both, q);

@@ -295,12 +295,18 @@ void isolation_guest_faulted(void *opaque)
             continue;
         }
         guest_send_event(guest, n, fault, why);
+        /*
+         * What tells the guest is an interrupt, which can lead into any device
+         * and so end this one: it comes last, and others have their own turn.
+         */
+        qemu_bh_schedule(guest->faulted);
         if (fault == ISOLATED_QUEUE_FAULT_GUEST) {
             virtio_error(guest->vdev, "%s: memory-isolation: queue %u: %s",
                          guest->name, n, why);
         } else {
             report_backend_fault(guest, n, why);
         }
+        return;
     }
 }
 
