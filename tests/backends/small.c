@@ -206,15 +206,27 @@ static void queue_set_started(VuDev *dev, int queue, bool started)
     }
 }
 
+static uint64_t get_protocol_features(VuDev *dev)
+{
+    (void)dev;
+    return device->protocol_features;
+}
+
 static void message(VuDev *dev, int condition, void *data)
 {
-    uint8_t byte;
+    uint32_t request;
 
     (void)condition;
     (void)data;
-    if (recv(dev->sock, &byte, 1, MSG_PEEK) <= 0 || !vu_dispatch(dev)) {
+    if (recv(dev->sock, &request, sizeof(request), MSG_PEEK | MSG_WAITALL) !=
+        sizeof(request)) {
         connected = false;
+        return;
     }
+    if (device->take_message && device->take_message(dev, request)) {
+        return;
+    }
+    connected = vu_dispatch(dev);
 }
 
 /* The loop */
@@ -262,6 +274,8 @@ static void serve(int fd)
     VuDevIface iface = {
         .get_features = get_features,
         .set_features = set_features,
+        .get_protocol_features = get_protocol_features,
+        .process_msg = device->process_message,
         .queue_set_started = queue_set_started,
     };
     VuDev dev;

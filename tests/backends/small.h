@@ -32,6 +32,10 @@
  * @config: the configuration space, as it is at any time
  * @config_bytes: its size (0: there is none)
  * @set_config: as libvhost-user has it (NULL: the driver may write nothing)
+ * @protocol_features: in addition to those of libvhost-user
+ * @take_message: for messages that libvhost-user has no room for: receive this
+ *         one, whose number is given, and return true (may be NULL)
+ * @process_message: as libvhost-user has it (may be NULL)
  */
 typedef struct SmallDevice {
     unsigned queues;
@@ -43,6 +47,9 @@ typedef struct SmallDevice {
     const void *config;
     uint32_t config_bytes;
     vu_set_config_cb set_config;
+    uint64_t protocol_features;
+    bool (*take_message)(VuDev *dev, uint32_t request);
+    vu_process_msg_cb process_message;
 } SmallDevice;
 
 /**

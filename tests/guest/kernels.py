@@ -27,7 +27,8 @@ SUITES = {"6.1": "bookworm", "6.12": "trixie"}
 MODULES = ["virtio_pci", "virtio_blk", "virtio_scsi", "virtio_net",
            "virtio_console", "virtio_input", "virtio-rng", "virtiofs",
            "vmw_vsock_virtio_transport", "sd_mod", "af_packet", "evdev",
-           "i2c-dev", "i2c-virtio", "gpio-virtio", "virtio_snd", "snd-pcm-oss", "virtio_crypto", "vfat",
+           "i2c-dev", "i2c-virtio", "gpio-virtio", "virtio_snd",
+           "snd-pcm-oss", "virtio_crypto", "algif_skcipher", "vfat",
            "uio_pci_generic", "vfio-pci"]
 
 
