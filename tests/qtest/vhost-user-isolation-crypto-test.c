@@ -267,8 +267,8 @@ static void test_unplugged_while_started(const void *config)
     t->d->kind->traffic(t->d);
     qpci_unplug_acpi_device_test(t->d->qts, "device", CRYPTO_SLOT);
     connection_wait_running(t->c, 0);
-    connection_close(t->c);
     delete_object(t);
+    connection_close(t->c);
     wait_chardev(t, false);
     g_assert_null(make_object(t));
     connection_open(t->c, 0);
