@@ -243,7 +243,7 @@ def all_tests() -> list[Test]:
             ring_tests("rings", "", 600) + proof_tests() +
             tool_tests("rings",
                        ("instructions", 600, "bench_rings.py", "--check"),
-                       ("fuzz-shortly", 600, "fuzz.py", "--seconds 20"),
+                       ("fuzz-shortly", 600, "fuzz.py", "--again 2500"),
                        ("mutation-sample", 900, "mutate.py", "--sample")) +
             tool_tests("fuzz", ("queue", 900, "fuzz.py", "--seconds 120")) +
             tool_tests("mutation", ("ring-files", 10800, "mutate.py", "")) +

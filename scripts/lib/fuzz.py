@@ -104,12 +104,8 @@ def replay() -> bool:
     return run.returncode == 0
 
 
-def search(seconds: int, jobs: int, work: Path) -> bool:
-    """Look for new strings, in @jobs processes that share what they find."""
-    work.mkdir(parents=True, exist_ok=True)
-    runs = [fuzzer([f"-max_total_time={seconds}", "-reload=5",
-                    "-print_final_stats=1", str(work), str(CORPUS)])
-            for _ in range(jobs)]
+def search(runs: list[subprocess.Popen[str]]) -> int:
+    """Wait for @runs; how many strings they tried, -1 if one found a bug."""
     good = True
     total = 0
     try:
@@ -128,9 +124,31 @@ def search(seconds: int, jobs: int, work: Path) -> bool:
             if run.poll() is None:
                 run.kill()
                 run.wait()
-    print(f"fuzz: {total} strings in {seconds} s, {jobs} process(es)")
+    print(f"fuzz: {total} strings, {len(runs)} process(es)")
+    return total if good else -1
+
+
+def search_long(seconds: int, jobs: int, work: Path) -> bool:
+    """Look for new strings, in @jobs processes that share what they find."""
+    work.mkdir(parents=True, exist_ok=True)
+    total = search([fuzzer([f"-max_total_time={seconds}", "-reload=5",
+                            "-print_final_stats=1", str(work), str(CORPUS)])
+                    for _ in range(jobs)])
     # A run that hardly ran shows nothing.
-    return good and total > seconds * 10
+    return total > seconds * 10
+
+
+def search_again(strings: int, jobs: int) -> bool:
+    """The same strings every time: a test must not find what the change that
+    it tests has nothing to do with."""
+    runs = []
+    for seed in range(1, jobs + 1):
+        work = OUT / f"again-{seed}"
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir(parents=True)
+        runs.append(fuzzer([f"-runs={strings}", f"-seed={seed}", "-reload=0",
+                            "-print_final_stats=1", str(work), str(CORPUS)]))
+    return search(runs) >= strings * jobs
 
 
 def keep(work: Path) -> None:
@@ -161,6 +179,9 @@ def main() -> int:
         prog="scripts/fuzz",
         description=(__doc__ or "").split("\n\n", 1)[1])
     parser.add_argument("--seconds", type=int, default=120)
+    parser.add_argument("--again", type=int, default=0, metavar="STRINGS",
+                        help="in each process as many, the same ones each "
+                             "time")
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--merge", action="store_true",
                         help="afterwards, add to the corpus what is worth "
@@ -179,7 +200,11 @@ def main() -> int:
             [str(PROGRAM), *(str(p.resolve()) for p in args.strings)],
             env=environment(), cwd=OUT, check=False).returncode
     work = OUT / "work"
-    good = replay() and search(args.seconds, args.jobs, work)
+    good = replay()
+    if good and args.again:
+        good = search_again(args.again, args.jobs)
+    elif good:
+        good = search_long(args.seconds, args.jobs, work)
     if args.merge and good:
         keep(work)
     return 0 if good else 1

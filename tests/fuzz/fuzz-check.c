@@ -75,13 +75,15 @@ void fuzz_check_before(FuzzWorld *w)
     memcpy(before.share, fuzz_backend_share(&w->backend), w->config.share);
 }
 
+/* What breaks the queue stays, perhaps half copied, but not at the backend. */
 static bool is_out(const IsolatedQueue *q, uint64_t seq)
 {
+    bool broken = isolated_queue_state(q) == ISOLATED_QUEUE_BROKEN;
     const IsolatedRequest *req;
 
     QTAILQ_FOREACH(req, &q->in_flight, next) {
         if (req->seq == seq) {
-            return true;
+            return req->sent || !broken;
         }
     }
     return false;
