@@ -87,15 +87,11 @@ ShadowRingFormat vhost_svq_ring_format(uint64_t features)
                                                     : SHADOW_RING_SPLIT;
 }
 
-/* Virtio 1.2, 2.7: the size of a split ring is a power of two. */
+/* A packed ring could have any size, but vhost takes powers of two only. */
 uint16_t vhost_svq_ring_size(const VhostShadowVirtqueue *svq,
                              uint16_t guest_size)
 {
-    const Svq *q = svq_of_const(svq);
-    uint16_t size = MIN(guest_size, q->max_size);
-
-    return vhost_svq_ring_format(q->features) == SHADOW_RING_SPLIT ?
-           pow2floor(size) : size;
+    return pow2floor(MIN(guest_size, svq_of_const(svq)->max_size));
 }
 
 /* Virtio 1.2, 2.8.1: both wrap counters begin with 1. */

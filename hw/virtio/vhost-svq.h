@@ -83,7 +83,7 @@ void vhost_svq_set_device(VhostShadowVirtqueue *svq, uint64_t features,
  * @guest_size: descriptors of the guest's ring, which can be any number if it
  *     is a packed one
  *
- * As many as the guest has, if the device and the format let it.
+ * As many as the guest has, if the device has so many, but a power of two.
  */
 uint16_t vhost_svq_ring_size(const VhostShadowVirtqueue *svq,
                              uint16_t guest_size);
