@@ -314,7 +314,8 @@ static unsigned next_event(Wires *w, bool *level)
 /*
  * How often a wire whose far end has become @level interrupts.  What bounces
  * has three edges: one takes the buffer, of what follows the host remembers
- * that there was something.
+ * that there was something.  The line must be unmasked before: it is if there
+ * is one CPU, where the kernel's thread goes before us.
  */
 static unsigned count_events(unsigned wire, bool level, bool only_rising)
 {

@@ -152,7 +152,9 @@ ROWS = (
         "small_load:gpio", "outputs wired to inputs: levels and each edge "
         "checked, changes compared on both sides, the VM pausing now and "
         "then; the driver loaded twice",
-        fixed={"kernel": "6.1-drivers"}),
+        # With one vCPU a line is unmasked when its event is read, so how many
+        # events a wire that bounces has is certain.
+        fixed={"kernel": "6.1-drivers", "cpus": 1, "iothread": True}),
     Row("cryptodev-vhost-user", "small", "tests/backends/small-crypto",
         "crypto_load:crypto", "AES of all key lengths: the kernel's own "
         "vectors, then data, compared with the kernel's software and on both "

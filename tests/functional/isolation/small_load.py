@@ -242,6 +242,9 @@ def _pause(vm: GuestVm) -> None:
     """Stop and continue: the queues stop, what the backend has stays there."""
     vm.wait_serial("^BUS begins")
     for _ in range(PAUSES):
+        if "RESULT" in vm.serial_text():
+            # It has failed and powers off.
+            return
         vm.cmd("stop")
         vm.cmd("cont")
         # So that the guest comes to something in between.
