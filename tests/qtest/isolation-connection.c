@@ -8,6 +8,8 @@
  */
 
 #include "qemu/osdep.h"
+#include <poll.h>
+#include <sys/ioctl.h>
 #include <sys/un.h>
 #include "isolation-connection.h"
 
@@ -102,30 +104,31 @@ static bool step(Connection *c)
     ConnectionMessage m = {};
     int fds[MOCK_REGIONS_MAX];
     unsigned num_fds;
-    bool reply;
 
     if (!receive(c->socket, &m, fds, &num_fds)) {
         return false;
     }
-    g_mutex_lock(&c->backend->lock);
     c->received++;
     if (c->received == c->fuse) {
-        g_mutex_unlock(&c->backend->lock);
         drop(fds, num_fds);
         return false;
     }
-    reply = handle(c, &m, fds, num_fds);
-    g_mutex_unlock(&c->backend->lock);
-    return !reply || send(c->socket, &m, MOCK_HEADER_SIZE + m.size,
-                          MSG_NOSIGNAL) > 0;
+    return !handle(c, &m, fds, num_fds) ||
+           send(c->socket, &m, MOCK_HEADER_SIZE + m.size, MSG_NOSIGNAL) > 0;
 }
 
+/* What is not in the socket any more has been dealt with: see settle. */
 static void *connection_thread(void *opaque)
 {
     Connection *c = opaque;
+    struct pollfd pollfd = { c->socket, POLLIN };
+    bool open = true;
 
-    while (step(c)) {
-        continue;
+    while (open) {
+        poll(&pollfd, 1, -1);
+        g_mutex_lock(&c->backend->lock);
+        open = step(c);
+        g_mutex_unlock(&c->backend->lock);
     }
     shutdown(c->socket, SHUT_RDWR);
     g_mutex_lock(&c->backend->lock);
@@ -224,6 +227,20 @@ static bool wait_until(Connection *c, bool with_queues, unsigned num)
     ended = c->ended;
     g_mutex_unlock(&b->lock);
     return !ended;
+}
+
+void connection_settle(Connection *c)
+{
+    int64_t end = g_get_monotonic_time() + WAIT_US;
+    int bytes;
+
+    do {
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+        g_usleep(100);
+        g_mutex_lock(&c->backend->lock);
+        g_assert_cmpint(ioctl(c->socket, FIONREAD, &bytes), ==, 0);
+        g_mutex_unlock(&c->backend->lock);
+    } while (bytes);
 }
 
 void connection_wait_ended(Connection *c)

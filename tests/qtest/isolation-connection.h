@@ -61,6 +61,8 @@ void connection_open(Connection *c, unsigned fuse);
 void connection_close(Connection *c);
 /** Messages on this connection. */
 unsigned connection_received(Connection *c);
+/** Wait until all that the peer has sent is dealt with, within a limit. */
+void connection_settle(Connection *c);
 /** Wait until the connection has ended by itself, within a limit. */
 void connection_wait_ended(Connection *c);
 

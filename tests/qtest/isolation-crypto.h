@@ -43,8 +43,10 @@ void crypto_assert_isolated(CryptoTest *t);
 
 /** The driver's half of a start; the backend's follows when it is there. */
 void crypto_start_away(CryptoTest *t);
-/** The backend comes, and serves the device. */
-void crypto_come(CryptoTest *t);
+/** The backend comes, and serves the device; @fuse: see connection_open(). */
+void crypto_come(CryptoTest *t, unsigned fuse);
+/** Wait until it does, within a limit. */
+void crypto_wait_served(CryptoTest *t);
 /** It comes, and goes.  Returns: how many messages a start has. */
 unsigned crypto_come_and_go(CryptoTest *t);
 
@@ -58,10 +60,16 @@ void crypto_wait_told(CryptoTest *t, bool ready);
 /** While the backend is away QEMU has the queue, and can do nothing. */
 void crypto_assert_refused(CryptoTest *t);
 
-/** Returns: the device's status; the session's number is in *@id. */
-uint32_t crypto_create(CryptoTest *t, uint64_t *id);
+/**
+ * crypto_create() - ask for a session
+ * @queue: for which data queue; there is only 0
+ * @id: the session's number
+ *
+ * Returns: the device's status.
+ */
+uint32_t crypto_create(CryptoTest *t, uint32_t queue, uint64_t *id);
 /** Returns: the device's status. */
-uint8_t crypto_close(CryptoTest *t, uint64_t id);
+uint8_t crypto_close(CryptoTest *t, uint32_t queue, uint64_t id);
 /** Wait until the backend has heard of it, within a limit. */
 void crypto_wait_closed(CryptoTest *t, uint64_t id);
 

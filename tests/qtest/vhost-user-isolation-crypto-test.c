@@ -43,7 +43,7 @@ static void test_killed_at_each_message_of_the_start(const void *config)
         crypto_wait_ready(t, false);
         crypto_assert_refused(t);
     }
-    crypto_come(t);
+    crypto_come(t, 0);
     t->d->kind->traffic(t->d);
     crypto_assert_isolated(t);
     crypto_free(t);
@@ -57,7 +57,7 @@ static void test_goes_and_comes_back(const void *config)
     crypto_start_away(t);
     crypto_assert_refused(t);
     for (unsigned i = 0; i < 3; i++) {
-        crypto_come(t);
+        crypto_come(t, 0);
         crypto_wait_told(t, true);
         t->d->kind->traffic(t->d);
         crypto_assert_isolated(t);
@@ -77,10 +77,11 @@ static void test_reset_while_away(const void *config)
     device_stop(t->d);
     crypto_start_away(t);
     crypto_assert_refused(t);
-    crypto_come(t);
+    crypto_come(t, 0);
     t->d->kind->traffic(t->d);
     device_stop(t->d);
-    device_start(t->d);
+    device_start_driver(t->d);
+    crypto_wait_served(t);
     t->d->kind->traffic(t->d);
     crypto_free(t);
 }
@@ -92,13 +93,13 @@ static void test_reset_as_it_goes(const void *config)
 
     crypto_start_away(t);
     for (unsigned i = 0; i < 10; i++) {
-        crypto_come(t);
+        crypto_come(t, 0);
         connection_close(t->c);
         device_stop(t->d);
         device_start_driver(t->d);
     }
     crypto_wait_ready(t, false);
-    crypto_come(t);
+    crypto_come(t, 0);
     t->d->kind->traffic(t->d);
     crypto_free(t);
 }
@@ -108,7 +109,7 @@ static void test_replaced_while_paused(const void *config)
     CryptoTest *t = crypto_new(config);
 
     crypto_start_away(t);
-    crypto_come(t);
+    crypto_come(t, 0);
     qtest_qmp_assert_success(t->d->qts, "{ 'execute': 'stop' }");
     connection_close(t->c);
     crypto_wait_ready(t, false);
@@ -117,7 +118,7 @@ static void test_replaced_while_paused(const void *config)
     g_assert_cmpuint(mock_backend_messages(t->d->backend, MOCK_SET_VRING_KICK),
                      ==, 1);
     qtest_qmp_assert_success(t->d->qts, "{ 'execute': 'cont' }");
-    g_assert_true(connection_wait_running(t->c, 1));
+    crypto_wait_served(t);
     t->d->kind->traffic(t->d);
     crypto_free(t);
 }
@@ -128,7 +129,7 @@ static void test_comes_back_with_too_little(const void *config)
     CryptoTest *t = crypto_new(config);
 
     crypto_start_away(t);
-    crypto_come(t);
+    crypto_come(t, 0);
     connection_close(t->c);
     crypto_wait_ready(t, false);
     t->queue_num = 0;
@@ -139,7 +140,7 @@ static void test_comes_back_with_too_little(const void *config)
         crypto_assert_refused(t);
     }
     t->queue_num = 1;
-    crypto_come(t);
+    crypto_come(t, 0);
     t->d->kind->traffic(t->d);
     crypto_free(t);
 }
@@ -150,21 +151,39 @@ static void test_sessions(const void *config)
     uint64_t id;
 
     crypto_start_away(t);
-    g_assert_cmpuint(crypto_create(t, &id), ==, VIRTIO_CRYPTO_ERR);
-    g_assert_cmpuint(crypto_close(t, 1), ==, VIRTIO_CRYPTO_ERR);
-    crypto_come(t);
-    g_assert_cmpuint(crypto_create(t, &id), ==, VIRTIO_CRYPTO_OK);
+    g_assert_cmpuint(crypto_create(t, 0, &id), ==, VIRTIO_CRYPTO_ERR);
+    g_assert_cmpuint(crypto_close(t, 0, 1), ==, VIRTIO_CRYPTO_ERR);
+    crypto_come(t, 0);
+    g_assert_cmpuint(crypto_create(t, 0, &id), ==, VIRTIO_CRYPTO_OK);
     g_assert_cmphex(id, ==, t->session);
     g_assert_cmpuint(t->created, ==, 1);
     g_assert_cmpuint(t->leaks, ==, 0);
-    g_assert_cmpuint(crypto_close(t, id), ==, VIRTIO_CRYPTO_OK);
+    g_assert_cmpuint(crypto_close(t, 0, id), ==, VIRTIO_CRYPTO_OK);
     crypto_wait_closed(t, id);
     t->session = -1;
-    g_assert_cmpuint(crypto_create(t, &id), ==, VIRTIO_CRYPTO_ERR);
+    g_assert_cmpuint(crypto_create(t, 0, &id), ==, VIRTIO_CRYPTO_ERR);
     t->d->kind->traffic(t->d);
     connection_close(t->c);
-    g_assert_cmpuint(crypto_create(t, &id), ==, VIRTIO_CRYPTO_ERR);
+    g_assert_cmpuint(crypto_create(t, 0, &id), ==, VIRTIO_CRYPTO_ERR);
     crypto_wait_ready(t, false);
+    crypto_free(t);
+}
+
+static void test_session_of_a_queue_that_is_not_there(const void *config)
+{
+    static const uint32_t queues[] = { 1, 2, 63, 64, 0x10000, UINT32_MAX };
+    CryptoTest *t = crypto_new(config);
+    uint64_t id;
+
+    crypto_start_away(t);
+    crypto_come(t, 0);
+    for (unsigned i = 0; i < G_N_ELEMENTS(queues); i++) {
+        g_assert_cmpuint(crypto_create(t, queues[i], &id), ==,
+                         VIRTIO_CRYPTO_ERR);
+        g_assert_cmpuint(crypto_close(t, queues[i], 1), ==,
+                         VIRTIO_CRYPTO_ERR);
+    }
+    g_assert_cmpuint(t->created, ==, 0);
     crypto_free(t);
 }
 
@@ -178,14 +197,13 @@ static void test_killed_by_a_session(const void *config)
     crypto_start_away(t);
     num = crypto_come_and_go(t);
     for (unsigned i = 0; i < 3; i++) {
-        connection_open(t->c, num + 1);
-        g_assert_true(connection_wait_running(t->c, 1));
+        crypto_come(t, num + 1);
         t->d->kind->traffic(t->d);
-        g_assert_cmpuint(crypto_create(t, &id), ==, VIRTIO_CRYPTO_ERR);
+        g_assert_cmpuint(crypto_create(t, 0, &id), ==, VIRTIO_CRYPTO_ERR);
         crypto_wait_ready(t, false);
         crypto_assert_refused(t);
     }
-    crypto_come(t);
+    crypto_come(t, 0);
     t->d->kind->traffic(t->d);
     crypto_free(t);
 }
@@ -263,7 +281,7 @@ static void test_unplugged_while_started(const void *config)
     CryptoTest *t = crypto_new(config);
 
     crypto_start_away(t);
-    crypto_come(t);
+    crypto_come(t, 0);
     t->d->kind->traffic(t->d);
     qpci_unplug_acpi_device_test(t->d->qts, "device", CRYPTO_SLOT);
     connection_wait_running(t->c, 0);
@@ -313,6 +331,8 @@ static const Case cases[] = {
     { "replaced-while-paused", test_replaced_while_paused },
     { "comes-back-with-too-little", test_comes_back_with_too_little },
     { "sessions", test_sessions },
+    { "session-of-a-queue-that-is-not-there",
+      test_session_of_a_queue_that_is_not_there },
     { "killed-by-a-session", test_killed_by_a_session },
     { "unplugged-while-started", test_unplugged_while_started },
     { "object-is-refused", test_object_is_refused },
