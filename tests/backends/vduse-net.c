@@ -2,11 +2,12 @@
  * Two network devices in user space with a cable between them, for tests of
  * vhost-vdpa without hardware.
  *
- *   vduse-net FEATURES SIZE NAME NAME
+ *   vduse-net FEATURES SIZE REFUSALS NAME NAME
  *
  * makes /dev/vduse/NAME twice; FEATURES are ring features, a sum of numbers as
- * in 1 << 28, SIZE is what a ring can have at most.  What one device is given
- * to transmit the other one receives.
+ * in 1 << 28, SIZE is what a ring can have at most, and REFUSALS how often each
+ * device refuses to start.  What one device is given to transmit the other one
+ * receives.
  * "vdpa dev add" turns them into vDPA devices.  It runs until it is killed.
  *
  * Rings are those of the unit tests' mock device: it asserts each rule that a
@@ -56,6 +57,7 @@ typedef struct Device {
     const char *name;
     int fd;
     bool driver_ok;
+    unsigned refusals;            /* still to come                        */
     uint64_t features;
     Queue queue[QUEUES];
     Map maps[MAPS_MAX];
@@ -262,10 +264,16 @@ static bool carry(Device *from, Device *to)
 
 /* The kernel's messages */
 
-static void set_status(Device *d, uint8_t status)
+/* Returns: whether the device does as it is told. */
+static bool set_status(Device *d, uint8_t status)
 {
     bool ok = status & VIRTIO_CONFIG_S_DRIVER_OK;
 
+    if (ok && d->refusals) {
+        d->refusals--;
+        printf("%s: refused to start\n", d->name);
+        return false;
+    }
     if (!ok) {
         for (unsigned i = 0; i < QUEUES; i++) {
             queue_off(d, i);
@@ -275,6 +283,7 @@ static void set_status(Device *d, uint8_t status)
               "VDUSE_DEV_GET_FEATURES");
     }
     d->driver_ok = ok;
+    return true;
 }
 
 static void get_state(const Device *d, const struct vduse_vq_state *asked,
@@ -306,7 +315,9 @@ static void answer(Device *d)
         get_state(d, &request.vq_state, &response.vq_state);
         break;
     case VDUSE_SET_STATUS:
-        set_status(d, request.s.status);
+        if (!set_status(d, request.s.status)) {
+            response.result = VDUSE_REQ_RESULT_FAILED;
+        }
         break;
     case VDUSE_UPDATE_IOTLB:
         unmap_range(d, request.iova.start, request.iova.last);
@@ -409,13 +420,15 @@ static void turn(void)
 
 int main(int argc, char **argv)
 {
-    if (argc != 5) {
-        fprintf(stderr, "usage: vduse-net FEATURES SIZE NAME NAME\n");
+    if (argc != 6) {
+        fprintf(stderr,
+                "usage: vduse-net FEATURES SIZE REFUSALS NAME NAME\n");
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
     for (unsigned i = 0; i < 2; i++) {
-        device_new(&devices[i], argv[3 + i], strtoull(argv[1], NULL, 0),
+        devices[i].refusals = atoi(argv[3]);
+        device_new(&devices[i], argv[4 + i], strtoull(argv[1], NULL, 0),
                    atoi(argv[2]), i);
     }
     printf("vduse-net: ready\n");

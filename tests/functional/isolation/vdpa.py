@@ -35,6 +35,7 @@ DAEMON_SOURCES = [
 ]
 
 PACKED, EVENT_IDX, INDIRECT = 34, 29, 28
+REFUSAL = "failed (vhost-vdpa: this device does not tell where"
 
 INNER = """
 modprobe virtio_net
@@ -53,23 +54,39 @@ done
 """
 
 # What the inner guest says has another beginning: its last line is not ours.
-# A migration that goes nowhere, slowly, makes QEMU shadow the queues.
+# A migration that goes nowhere, slowly, makes QEMU shadow the queues.  What
+# does not come as it should ends QEMU.
 OUTER = """
 tell() {{
     port=$1; shift
     (for line in "$@"; do echo "$line"; done; sleep 1) |
-        timeout 5 nc 127.0.0.1 $port > /dev/null
+        timeout 5 nc 127.0.0.1 $port
 }}
 rings() {{
-    until [ "$(grep -c "$1 ring" /tmp/vduse.log)" = $2 ]; do
-        kill -0 $daemon || return 1
+    grep -c " ring of " /tmp/vduse.log
+}}
+go_on_with_new_rings_after() {{
+    want=$(($(rings) + 4))
+    tries=1200
+    "$@" > /dev/null
+    until [ $(rings) = $want ]; do
+        tries=$((tries - 1))
+        if [ $tries = 0 ] || ! kill -0 $daemon; then
+            tell 5555 quit
+            return
+        fi
         usleep 50000
     done
+    tell 5556 go
+}}
+migrate() {{
+    tell 5555 "migrate_set_parameter max-bandwidth 64k" \\
+        'migrate -d "exec:cat > /dev/null"'
 }}
 ip link set lo up
 for m in {modules}; do insmod /modules/$m.ko || exit 1; done
 touch /tmp/vduse.log
-vduse-net {features} {size} n0 n1 > /tmp/vduse.log 2>&1 &
+vduse-net {features} {size} {refusals} n0 n1 > /tmp/vduse.log 2>&1 &
 daemon=$!
 until grep -q ready /tmp/vduse.log; do
     kill -0 $daemon || exit 1
@@ -87,12 +104,18 @@ qemu -L /firmware -machine q35,memory-backend=ram -m 256 -display none \\
     echo "inner: $line"
     case "$line" in
     *"PHASE shadow"*)
-        tell 5555 "migrate_set_parameter max-bandwidth 64k" \\
-            'migrate -d "exec:cat > /dev/null"'
-        rings packed 4 && tell 5556 go ;;
+        go_on_with_new_rings_after migrate ;;
     *"PHASE through"*)
-        tell 5555 migrate_cancel
-        rings split 8 && tell 5556 go ;;
+        go_on_with_new_rings_after tell 5555 migrate_cancel ;;
+    *"PHASE paused"*)
+        go_on_with_new_rings_after tell 5555 stop cont ;;
+    *"PHASE linked"*)
+        go_on_with_new_rings_after tell 5555 "set_link n0 off" \\
+            "set_link n1 off" "set_link n0 on" "set_link n1 on" ;;
+    *"PHASE refused"*)
+        migrate > /dev/null
+        tell 5555 "info migrate" | grep "{refusal}" || tell 5555 quit
+        tell 5556 go ;;
     esac
 done
 kill -0 $daemon || exit 1
@@ -207,7 +230,8 @@ class VdpaTest(IsolationTest):
 
     def run_frames(self, device: Rings, inside: Rings, frames: int = 500,
                    netdev: str = "", size: int = 256,
-                   phases: tuple[str, ...] = ("begin",)) -> list[str]:
+                   phases: tuple[str, ...] = ("begin",),
+                   refusals: int = 0) -> list[str]:
         """Frames both ways; what vduse-net said of the rings it had."""
         build_daemon()
         guest.debian.unpack(["iproute2"], guest.DEBS, guest.ROOT)
@@ -225,6 +249,7 @@ class VdpaTest(IsolationTest):
         vm.add_args("-smp", "2")
         vm.add_job(OUTER.format(modules=" ".join(MODULES),
                                 features=device.features(), size=size,
+                                refusals=refusals, refusal=REFUSAL,
                                 devices=devices),
                    files, kernel=KERNEL)
         vm.launch()
@@ -232,7 +257,7 @@ class VdpaTest(IsolationTest):
         text = vm.serial_text().replace("\r", "")
         self.check_frames(text, frames, len(phases))
         self.check_features(text, inside)
-        self.assertNotIn("falling back", text)
+        self.assertEqual(text.count("falling back"), 2 * refusals)
         return re.findall(r"^vduse: n\d: queue \d: (.* base .*)$", text,
                           re.MULTILINE)
 
