@@ -11,6 +11,7 @@
 #include "qemu/bitops.h"
 #include "qemu/units.h"
 #include "libqos/pci-pc.h"
+#include "standard-headers/linux/pci_regs.h"
 #include "standard-headers/linux/virtio_config.h"
 #include "standard-headers/linux/virtio_pci.h"
 #include "isolation-device.h"
@@ -40,6 +41,20 @@ void device_random(void *data, size_t len)
 
 /* The machine */
 
+/* Only a bridge that ACPI leaves alone has PCIe's own hotplug. */
+static const char *device_machine(const DeviceConfig *config)
+{
+    return config->port ? "q35 -global ICH9-LPC.acpi-pci-hotplug-with-bridge-"
+                          "support=off -device pcie-root-port,id=root,addr=3"
+                        : target_machine();
+}
+
+static char *device_place(const DeviceConfig *config)
+{
+    return config->port ? g_strdup("bus=root")
+                        : g_strdup_printf("addr=%d", PCI_SLOT_OF_DEVICE);
+}
+
 static char *device_args(GuestDevice *d, const char *socket)
 {
     const DeviceKind *kind = d->kind;
@@ -50,8 +65,9 @@ static char *device_args(GuestDevice *d, const char *socket)
     g_autofree char *isolation = g_strconcat(
         ",chardev=socket", config->isolated ? ",memory-isolation=on" : "",
         config->iothread ? ",iothread=thread" : "", config->pins, NULL);
+    g_autofree char *place = device_place(config);
 
-    g_string_append_printf(args, " -M %s%s", target_machine(),
+    g_string_append_printf(args, " -M %s%s", device_machine(config),
                            config->isolated ? "" : ",memory-backend=shared");
     g_string_append_printf(args, " -chardev socket,id=socket,server=on,path=%s",
                            socket);
@@ -59,8 +75,8 @@ static char *device_args(GuestDevice *d, const char *socket)
         g_string_append_printf(args, " -object %s,id=object%s", kind->object,
                                isolation);
     }
-    g_string_append_printf(args, " -device %s,id=device,addr=%d,packed=%s",
-                           kind->device, PCI_SLOT_OF_DEVICE,
+    g_string_append_printf(args, " -device %s,id=device,%s,packed=%s",
+                           kind->device, place,
                            config->guest_packed ? "on" : "off");
     if (kind->object) {
         g_string_append_printf(args, ",%s=object", kind->link);
@@ -79,6 +95,18 @@ static void device_remove_files(void *opaque)
     rmdir(d->dir);
 }
 
+/* Bus 1, and a window from where libqos begins to place BARs. */
+static void device_open_port(GuestDevice *d)
+{
+    QPCIDevice *port = qpci_device_find(d->bus, DEVICE_PORT);
+
+    g_assert_nonnull(port);
+    qpci_config_writel(port, PCI_PRIMARY_BUS, 0x00010100);
+    qpci_config_writel(port, PCI_MEMORY_BASE, 0xe0f0e000);
+    qpci_device_enable(port);
+    g_free(port);
+}
+
 static void device_find_bus(GuestDevice *d)
 {
     if (target_is_arm()) {
@@ -88,12 +116,18 @@ static void device_find_bus(GuestDevice *d)
     } else {
         d->bus = qpci_new_pc(d->qts, NULL);
     }
+    if (d->config->port) {
+        device_open_port(d);
+    }
 }
 
 GuestDevice *device_new(const DeviceKind *kind, const DeviceConfig *config)
 {
     GuestDevice *d = g_new0(GuestDevice, 1);
-    QPCIAddress addr = { .devfn = QPCI_DEVFN(PCI_SLOT_OF_DEVICE, 0) };
+    QPCIAddress addr = {
+        .devfn = config->port ? DEVICE_BEHIND_PORT
+                              : QPCI_DEVFN(PCI_SLOT_OF_DEVICE, 0),
+    };
     g_autofree char *socket = NULL;
     g_autofree char *args = NULL;
 

@@ -15,6 +15,10 @@
 /** Bytes of guest RAM. */
 #define DEVICE_RAM (16 * MiB)
 
+/** The root port, and what is behind it, as qpci_device_find() wants them. */
+#define DEVICE_PORT QPCI_DEVFN(3, 0)
+#define DEVICE_BEHIND_PORT (1 << 8)
+
 /** Bytes that a model may use as it likes, at MockBackend.opaque. */
 #define DEVICE_STATE 4096
 
@@ -27,6 +31,7 @@
  * @pins: properties that keep QEMU from some of that, or NULL
  * @pinned_off: from what
  * @iothread: queues run in an IOThread
+ * @port: it sits behind a PCIe root port that can switch it off
  */
 typedef struct DeviceConfig {
     const char *name;
@@ -37,6 +42,7 @@ typedef struct DeviceConfig {
     const char *pins;
     uint64_t pinned_off;
     bool iothread;
+    bool port;
 } DeviceConfig;
 
 typedef struct GuestDevice GuestDevice;
