@@ -158,7 +158,7 @@ ROWS = (
     Row("cryptodev-vhost-user", "small", "tests/backends/small-crypto",
         "crypto_load:crypto", "AES of all key lengths: the kernel's own "
         "vectors, then data, compared with the kernel's software and on both "
-        "sides",
+        "sides; the backend killed and started again",
         # Debian's cloud kernels have no driver.
         fixed={"kernel": "6.12-full"}),
 )
