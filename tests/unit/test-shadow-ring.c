@@ -218,6 +218,18 @@ static void wrap(RingHarness *h)
     g_assert_cmpuint(harness_take_all(h), ==, 1);
 }
 
+/* The last value of an index is a place to stop at, as any other. */
+static void stop_at_the_last_index(RingHarness *h)
+{
+    if (h->params.size == 8 && !h->params.blind) {
+        harness_round_trip(h, UINT16_MAX);
+        harness_add_and_publish(h, 1);
+        g_assert_cmphex(mock_device_base(&h->device), ==, UINT16_MAX);
+        harness_stop_and_resume(h);
+        harness_round_trip(h, h->params.size);
+    }
+}
+
 /* So it wraps at each of its descriptors, and spans the whole ring. */
 static void chain_everywhere(RingHarness *h)
 {
@@ -388,6 +400,8 @@ int main(int argc, char **argv)
     harness_add_test("a-table-takes-one-descriptor", table);
     harness_add_test("random-steps-lose-and-double-nothing", random_steps);
     harness_add_test("indices-wrap-round-an-old-request", wrap);
+    harness_add_test_of(SHADOW_RING_SPLIT, "device-stops-at-the-last-index",
+                        stop_at_the_last_index);
     harness_add_test("chain-works-at-each-place-in-each-length",
                      chain_everywhere);
     harness_add_test("batch-works-at-each-place", batch_everywhere);
