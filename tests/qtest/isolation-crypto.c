@@ -117,6 +117,21 @@ CryptoTest *crypto_new(const DeviceConfig *config)
     return t;
 }
 
+void crypto_replug(CryptoTest *t)
+{
+    GuestDevice *d = t->d;
+    QPCIAddress addr = { .devfn = QPCI_DEVFN(CRYPTO_SLOT, 0) };
+
+    qtest_qmp_device_add(d->qts, "virtio-crypto-pci", "device",
+                         "{ 'addr': %s, 'cryptodev': 'object',"
+                         " 'packed': %i }", stringify(CRYPTO_SLOT),
+                         d->config->guest_packed);
+    g_free(d->pci.pdev);
+    memset(&d->pci, 0, sizeof(d->pci));
+    virtio_pci_init(&d->pci, d->bus, &addr);
+    qvirtio_pci_device_enable(&d->pci);
+}
+
 void crypto_free(CryptoTest *t)
 {
     connection_free(t->c);

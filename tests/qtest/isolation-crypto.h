@@ -36,6 +36,9 @@ typedef struct CryptoTest {
 CryptoTest *crypto_new(const DeviceConfig *config);
 void crypto_free(CryptoTest *t);
 
+/** Another device, after the one before is gone. */
+void crypto_replug(CryptoTest *t);
+
 /** All of RAM, for crypto_assert_isolated(); before the driver starts. */
 void crypto_fill_ram(CryptoTest *t);
 /** As long as the backend is there. */

@@ -298,6 +298,28 @@ static void test_unplugged_while_started(const void *config)
     crypto_free(t);
 }
 
+/* The connection stays, and with it what was negotiated. */
+static void test_next_device_is_served(const void *config)
+{
+    CryptoTest *t = crypto_new(config);
+    unsigned num;
+
+    crypto_start_away(t);
+    crypto_come(t, 0);
+    for (unsigned i = 0; i < 3; i++) {
+        t->d->kind->traffic(t->d);
+        num = connection_received(t->c);
+        qpci_unplug_acpi_device_test(t->d->qts, "device", CRYPTO_SLOT);
+        g_assert_true(connection_wait_running(t->c, 0));
+        crypto_replug(t);
+        device_start_driver(t->d);
+        crypto_wait_served(t);
+        g_assert_cmpuint(connection_received(t->c), >, num);
+    }
+    t->d->kind->traffic(t->d);
+    crypto_free(t);
+}
+
 /* There is a server when the object is made, and it cannot be used. */
 static void test_object_is_refused(const void *config)
 {
@@ -335,6 +357,7 @@ static const Case cases[] = {
       test_session_of_a_queue_that_is_not_there },
     { "killed-by-a-session", test_killed_by_a_session },
     { "unplugged-while-started", test_unplugged_while_started },
+    { "next-device-is-served", test_next_device_is_served },
     { "object-is-refused", test_object_is_refused },
 };
 
