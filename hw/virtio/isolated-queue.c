@@ -150,6 +150,13 @@ static void isolated_queue_forward(IsolatedQueue *q, IsolatedBudget *budget)
     }
 }
 
+static uint64_t bytes_to_guest(const IsolatedQueue *q,
+                               const IsolatedRequest *req, uint32_t raw_len)
+{
+    return q->config.all_writable ? req->chain.bytes_in
+                                  : MIN(raw_len, req->chain.bytes_in);
+}
+
 /*
  * Complete one request: enter it as completion number @pushed of this batch.
  *
@@ -160,7 +167,7 @@ static bool isolated_queue_complete(IsolatedQueue *q, IsolatedRequest *req,
                                     uint32_t raw_len, unsigned pushed)
 {
     uint32_t len = MIN(raw_len, req->chain.bytes_in);
-    uint64_t copy = q->config.all_writable ? req->chain.bytes_in : len;
+    uint64_t copy = bytes_to_guest(q, req, raw_len);
     bool ok = isolated_request_copy_to_guest(q, req, copy);
 
     if (raw_len > len) {
@@ -189,9 +196,8 @@ static void isolated_queue_complete_orphan(IsolatedQueue *q,
 
 /*
  * A frame in several buffers becomes used at once (virtio 1.2, 5.1.6.4), and
- * the backend shows it so.  To end in the middle of what it shows would take
- * it apart, and the guest drops what it finds of it.  Bounded all the same, by
- * what is out.
+ * the backend shows it so.  To end in its middle would take it apart, and the
+ * guest drops what it finds.  Bounded all the same, by what is out.
  */
 static bool isolated_queue_may_take(const IsolatedQueue *q,
                                     const IsolatedBudget *budget)
@@ -212,7 +218,7 @@ void isolated_queue_return(IsolatedQueue *q, IsolatedBudget *budget)
            SHADOW_RING_OK) {
         IsolatedRequest *req = token;
 
-        budget_spend(budget, MIN(raw_len, req->chain.bytes_in));
+        budget_spend(budget, bytes_to_guest(q, req, raw_len));
         if (req->orphan) {
             isolated_queue_complete_orphan(q, req);
         } else if (isolated_queue_complete(q, req, raw_len, pushed)) {
