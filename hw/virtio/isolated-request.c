@@ -95,12 +95,23 @@ static void request_place(IsolatedRequest *req, BounceLayout *layout,
  * receive buffers stay out, and long ones would take the slots of all others.
  */
 static bool request_wants_table(const IsolatedQueue *q,
-                                const IsolatedRequest *req)
+                                const IsolatedRequest *req,
+                                const BounceLayout *layout)
 {
+    const ShadowRing *ring = q->link->ring;
     unsigned num = request_num_bufs(req);
+    uint64_t bytes = ROUND_UP(layout->bytes, SHADOW_RING_DESC_BYTES) +
+                     num * SHADOW_RING_DESC_BYTES;
 
-    return num > 1 && shadow_ring_indirect(q->link->ring) &&
-           (num > shadow_ring_room(q->link->ring) || !req->chain.num_out);
+    if (num < 2 || !shadow_ring_indirect(ring)) {
+        return false;
+    }
+    if (num > shadow_ring_size(ring)) {
+        return true;
+    }
+    /* What can go without one does so if there is no place for it. */
+    return bytes <= bounce_pool_size(q->link->pool) &&
+           (num > shadow_ring_room(ring) || !req->chain.num_out);
 }
 
 /* Say why, if there is a reason why the request can never be sent. */
@@ -155,7 +166,8 @@ static void *request_host(const IsolatedQueue *q, const IsolatedRequest *req,
 /*
  * Device-readable bytes are copied; device-writable ones are cleared, so that
  * a backend which says that it wrote more than it did cannot hand the guest
- * what an earlier request left there (compare CVE-2022-0854).
+ * what an earlier request left there (compare CVE-2022-0854).  Where all are
+ * copied back whatever it says, an honest one would.
  */
 static bool request_copy_to_backend(IsolatedQueue *q, IsolatedRequest *req,
                                     bool fresh)
@@ -168,7 +180,7 @@ static bool request_copy_to_backend(IsolatedQueue *q, IsolatedRequest *req,
             return false;
         }
     }
-    if (q->config.scrub && !fresh) {
+    if ((q->config.scrub || q->config.all_writable) && !fresh) {
         for (; i < request_num_bufs(req); i++) {
             memset(request_host(q, req, i), 0, req->bufs[i].len);
         }
@@ -199,10 +211,9 @@ IsolatedSendResult isolated_request_send(IsolatedQueue *q,
                                          IsolatedRequest *req)
 {
     unsigned num = request_num_bufs(req);
-    bool table = request_wants_table(q, req);
     uint64_t table_offset = 0;
     BounceLayout layout;
-    bool fresh;
+    bool table, fresh;
 
     assert(!req->sent && !req->span_bytes);
     bounce_layout_init(&layout);
@@ -211,12 +222,11 @@ IsolatedSendResult isolated_request_send(IsolatedQueue *q,
     if (request_is_hopeless(q, req, &layout)) {
         return ISOLATED_SEND_FAULT;
     }
+    table = request_wants_table(q, req, &layout);
     if (table) {
         table_offset = bounce_layout_place(&layout, SHADOW_RING_DESC_BYTES,
                                            num * SHADOW_RING_DESC_BYTES);
-        /* Where the ring is too small only now, it can go without a table. */
-        if (num > shadow_ring_size(q->link->ring) &&
-            request_is_hopeless(q, req, &layout)) {
+        if (request_is_hopeless(q, req, &layout)) {
             return ISOLATED_SEND_FAULT;
         }
     }
