@@ -244,6 +244,18 @@ void isolated_queue_stopped(IsolatedQueue *q, uint32_t raw_base, bool alive)
                                  isolated_queue_in_flight(q));
 }
 
+void isolated_queue_forget_orphans(IsolatedQueue *q)
+{
+    IsolatedRequest *req;
+
+    assert(!q->ctx);
+    while ((req = QTAILQ_FIRST(&q->orphans))) {
+        QTAILQ_REMOVE(&q->orphans, req, next);
+        isolated_request_release(q, req);
+        isolated_request_recycle(q, req);
+    }
+}
+
 void isolated_queue_reset(IsolatedQueue *q)
 {
     IsolatedRequest *req, *following;

@@ -240,6 +240,14 @@ void isolated_queue_stopped(IsolatedQueue *q, uint32_t raw_base, bool alive);
  */
 void isolated_queue_reset(IsolatedQueue *q);
 
+/**
+ * isolated_queue_forget_orphans() - free what the backend has and nobody wants
+ * @q: reset, and connected
+ *
+ * The caller replaces the shadow ring, which still holds them.  BQL held.
+ */
+void isolated_queue_forget_orphans(IsolatedQueue *q);
+
 /** isolated_queue_state() - for control and tests; any thread */
 IsolatedQueueState isolated_queue_state(const IsolatedQueue *q);
 

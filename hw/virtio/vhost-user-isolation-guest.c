@@ -4,8 +4,9 @@
  * Who owns the queues.  Without an IOThread it is the main loop, and there
  * holding the BQL is ownership: taking and giving is a plain call from any
  * thread that holds it.  With an IOThread ownership moves by one bottom half
- * for all queues, while the thread that holds the BQL waits.  The IOThread
- * never needs the BQL, so that cannot deadlock; a nested event loop instead
+ * for all queues, while the thread that holds the BQL waits.  Queues never
+ * need the BQL in the IOThread, so that cannot deadlock unless another device
+ * there does (one whose buffers lie in MMIO).  A nested event loop instead
  * would run handlers that free the device under its own stop.
  *
  * Requests move only while the device is started and the VM runs.  Both are
@@ -241,14 +242,21 @@ void isolation_guest_drain(VirtIOIsolation *guest, uint32_t ms)
     trace_vhost_user_isolation_drained(guest->name, out);
 }
 
-unsigned isolation_guest_out(VirtIOIsolation *guest)
+static bool guest_queue_parks(const VirtIOIsolation *guest, unsigned n)
+{
+    return isolation_queue_parks(guest->vdev->device_id, n);
+}
+
+unsigned isolation_guest_out(VirtIOIsolation *guest, bool parked)
 {
     unsigned out = 0;
 
     for (unsigned n = 0; n < guest->num_queues; n++) {
         IsolatedLink *link = isolated_queue_link(guest->queues[n]);
 
-        out += link ? shadow_ring_in_flight(link->ring) : 0;
+        if (link && (parked || !guest_queue_parks(guest, n))) {
+            out += shadow_ring_in_flight(link->ring);
+        }
     }
     return out;
 }
@@ -310,6 +318,19 @@ void isolation_guest_faulted(void *opaque)
     }
 }
 
+/*
+ * What a broken queue had is lost; its driver resets if it knows.  It does not
+ * if the queue broke while the VM was stopped to be saved, or if the driver is
+ * too old to be told.
+ */
+static bool guest_was_told(const VirtIOIsolation *guest, unsigned n)
+{
+    const VirtIODevice *vdev = guest->vdev;
+
+    return test_bit(n, guest->reported) &&
+           (vdev->broken || (vdev->status & VIRTIO_CONFIG_S_NEEDS_RESET));
+}
+
 bool vhost_user_isolation_can_save(VirtIODevice *vdev)
 {
     VirtIOIsolation *guest = vdev->isolation;
@@ -318,9 +339,13 @@ bool vhost_user_isolation_can_save(VirtIODevice *vdev)
     for (unsigned n = 0; guest && n < guest->num_queues; n++) {
         IsolatedQueue *q = guest->queues[n];
 
-        /* What a broken queue had is lost: the driver was told to reset. */
         if (isolated_queue_state(q) != ISOLATED_QUEUE_BROKEN) {
             kept += isolated_queue_in_flight(q);
+        } else if (!guest_was_told(guest, n)) {
+            error_report("%s: memory-isolation: queue %u is broken, and its "
+                         "driver does not know: the VM cannot be saved before "
+                         "the driver resets the device", guest->name, n);
+            return false;
         }
     }
     if (kept) {
@@ -358,6 +383,40 @@ bool vhost_user_isolation_uses_ring(VirtIODevice *vdev, int n)
     return false;
 }
 
+/*
+ * What waits for an event never ends by itself, so it would be out for ever,
+ * and the first event would be given to it instead of to the new driver.  A
+ * backend drops it where a ring begins anew; so it does that.
+ */
+static void guest_drop_parked(VirtIOIsolation *guest, unsigned n)
+{
+    VhostUserIsolation *iso = guest->iso;
+
+    /* Without an answer to GET_VRING_BASE the connection ends. */
+    if (!iso->lost && !test_bit(n, iso->stopping)) {
+        isolated_queue_forget_orphans(guest->queues[n]);
+        isolation_link_renew(iso, n);
+    }
+}
+
+/* The driver resets already, but whoever runs the machine wants to know. */
+static void guest_report_late(VirtIOIsolation *guest)
+{
+    const char *why;
+
+    for (unsigned n = 0; n < guest->num_queues; n++) {
+        IsolatedQueueFault fault = isolated_queue_fault(guest->queues[n],
+                                                        &why);
+
+        if (fault != ISOLATED_QUEUE_FAULT_NONE &&
+            !test_bit(n, guest->reported)) {
+            guest_send_event(guest, n, fault, why);
+            error_report("%s: memory-isolation: queue %u, while the driver "
+                         "reset it: %s", guest->name, n, why);
+        }
+    }
+}
+
 void vhost_user_isolation_reset(VirtIODevice *vdev)
 {
     VirtIOIsolation *guest = vdev->isolation;
@@ -369,12 +428,17 @@ void vhost_user_isolation_reset(VirtIODevice *vdev)
     /* The device is still started if its socket has just been closed. */
     isolation_guest_pause(guest);
     bitmap_zero(guest->started, VIRTIO_QUEUE_MAX);
+    guest_report_late(guest);
     bitmap_zero(guest->reported, VIRTIO_QUEUE_MAX);
     for (unsigned n = 0; n < guest->num_queues; n++) {
         IsolatedLink *link = isolated_queue_link(guest->queues[n]);
+        bool broken = link && shadow_ring_fault(link->ring);
 
-        disconnect |= link && shadow_ring_fault(link->ring);
+        disconnect |= broken;
         isolated_queue_reset(guest->queues[n]);
+        if (link && !broken && guest_queue_parks(guest, n)) {
+            guest_drop_parked(guest, n);
+        }
     }
     if (disconnect) {
         /* A ring that its backend broke cannot be mended, only replaced. */

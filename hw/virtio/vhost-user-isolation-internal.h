@@ -121,8 +121,11 @@ void isolation_guest_pause(VirtIOIsolation *guest);
 /** isolation_guest_drain() - wait for the backend, @ms at most in all */
 void isolation_guest_drain(VirtIOIsolation *guest, uint32_t ms);
 
-/** isolation_guest_out() - requests that a backend still has */
-unsigned isolation_guest_out(VirtIOIsolation *guest);
+/**
+ * isolation_guest_out() - requests that a backend still has
+ * @parked: count those too that wait for an event, maybe for ever
+ */
+unsigned isolation_guest_out(VirtIOIsolation *guest, bool parked);
 
 /** isolation_guest_faulted() - report what broke; a QEMUBHFunc */
 void isolation_guest_faulted(void *opaque);
@@ -138,6 +141,13 @@ void isolation_guest_vm_state(void *opaque, bool running, RunState state);
  * Returns: NULL and *@errp on failure.
  */
 BounceRegion *isolation_region_get(VhostUserIsolation *iso, Error **errp);
+
+/**
+ * isolation_link_renew() - queue @n's ring anew, empty, at base 0
+ *
+ * The backend has stopped it, and nobody waits for what was in it any more.
+ */
+void isolation_link_renew(VhostUserIsolation *iso, unsigned n);
 
 /** isolation_link_get() - queue @n's link; the region is there */
 IsolatedLink *isolation_link_get(VhostUserIsolation *iso, unsigned n,

@@ -138,17 +138,24 @@ static uint16_t ring_size(const VhostUserIsolation *iso, unsigned n)
     return pow2floor(virtio_queue_get_max_num(iso->guest->vdev, n));
 }
 
-static IsolatedLink *link_new(VhostUserIsolation *iso, unsigned n,
-                              Error **errp)
+/* Its memory is zeros. */
+static ShadowRing *link_ring_new(const VhostUserIsolation *iso, unsigned n)
 {
-    IsolatedLink *link = g_new0(IsolatedLink, 1);
-    ShadowRingConfig config = {
+    const ShadowRingConfig config = {
         .format = ring_format(iso),
         .size = ring_size(iso, n),
         .event_idx = iso->ring_bits & BIT_ULL(VIRTIO_RING_F_EVENT_IDX),
         .indirect = iso->ring_bits & BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC),
         .mem = iso->region->host + ring_offset(n),
     };
+
+    return shadow_ring_new(&config);
+}
+
+static IsolatedLink *link_new(VhostUserIsolation *iso, unsigned n,
+                              Error **errp)
+{
+    IsolatedLink *link = g_new0(IsolatedLink, 1);
     uint64_t share = share_bytes(iso->region->size, iso->num_queues);
     int ret;
 
@@ -163,10 +170,19 @@ static IsolatedLink *link_new(VhostUserIsolation *iso, unsigned n,
         return NULL;
     }
     link->region = iso->region;
-    link->ring = shadow_ring_new(&config);
+    link->ring = link_ring_new(iso, n);
     link->pool = bounce_pool_new(ring_offset(iso->num_queues) + n * share,
-                                 share, config.size);
+                                 share, ring_size(iso, n));
     return link;
+}
+
+void isolation_link_renew(VhostUserIsolation *iso, unsigned n)
+{
+    IsolatedLink *link = iso->links[n];
+
+    shadow_ring_free(link->ring);
+    memset(iso->region->host + ring_offset(n), 0, ring_stride());
+    link->ring = link_ring_new(iso, n);
 }
 
 IsolatedLink *isolation_link_get(VhostUserIsolation *iso, unsigned n,
@@ -224,7 +240,7 @@ void isolation_guest_leave(VirtIOIsolation *guest)
     if (!iso) {
         return;
     }
-    if (iso->lost || isolation_guest_out(guest)) {
+    if (iso->lost || isolation_guest_out(guest, true)) {
         /* Nobody would know what comes back. */
         isolation_connection_drop(iso);
         isolation_disconnect(iso);

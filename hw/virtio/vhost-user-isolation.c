@@ -27,6 +27,9 @@
 #include "vhost-user-isolation-internal.h"
 #include "trace.h"
 
+/* Nobody waits for what a driver that is gone had asked for. */
+#define RESET_DRAIN_MS 100
+
 /* Made from user_ops when the first isolated device connects, then constant. */
 static VhostOps isolated_ops;
 static VhostOps released_ops;
@@ -171,6 +174,7 @@ static int op_set_mem_table(struct vhost_dev *dev, struct vhost_memory *mem)
     }
     if (!isolation_region_get(iso, &err)) {
         error_report_err(err);
+        isolation_disconnect(iso);
         return -ENOMEM;
     }
     ret = vhost_user_set_mem_region(dev, iso->region->fd, iso->region->size,
@@ -183,8 +187,13 @@ static int op_set_mem_table(struct vhost_dev *dev, struct vhost_memory *mem)
 static int op_set_vring_endian(struct vhost_dev *dev,
                                struct vhost_vring_state *ring)
 {
-    error_report("memory-isolation: a legacy guest of foreign byte order is "
-                 "not supported");
+    VhostUserIsolation *iso = isolation_of(dev);
+
+    error_report("%s: memory-isolation: a driver older than virtio 1.0 of "
+                 "another byte order than the host's cannot be served; use "
+                 "disable-legacy=on or memory-isolation=off",
+                 iso->guest->name);
+    isolation_disconnect(iso);
     return -ENOTSUP;
 }
 
@@ -198,6 +207,7 @@ static int op_set_vring_num(struct vhost_dev *dev,
 
     if (!link) {
         error_report_err(err);
+        isolation_disconnect(iso);
         return -ENOMEM;
     }
     state.num = shadow_ring_size(link->ring);
@@ -298,6 +308,16 @@ static int dev_begin(struct vhost_dev *dev)
     return 0;
 }
 
+/* The driver has gone, or the VM pauses. */
+static uint32_t dev_drain_ms(const VhostUserIsolation *iso)
+{
+    const VirtIODevice *vdev = iso->guest->vdev;
+    uint32_t stop_ms = iso->user->isolation_config.stop_ms;
+
+    return vdev->use_started && !vdev->started ? MIN(stop_ms, RESET_DRAIN_MS)
+                                               : stop_ms;
+}
+
 /*
  * The first vhost_dev of a device that stops takes all queues with it: net
  * stops pair 0 whole before it touches pair 1, and no pair may run without
@@ -320,7 +340,7 @@ static int dev_end(struct vhost_dev *dev)
                     virtio_queue_get_host_notifier(vq));
             }
         }
-        isolation_guest_drain(guest, iso->user->isolation_config.stop_ms);
+        isolation_guest_drain(guest, dev_drain_ms(iso));
         bitmap_or(iso->stopping, iso->stopping, guest->started,
                   VIRTIO_QUEUE_MAX);
         bitmap_zero(guest->started, VIRTIO_QUEUE_MAX);
@@ -375,20 +395,21 @@ static int op_get_vring_base(struct vhost_dev *dev,
 
 /*
  * A backend that is reset forgets its requests, and nobody could say any more
- * when it stops writing to their spans: so not while it has any.
+ * when it stops writing to their spans: so not while it has any.  The driver
+ * is gone, and what waits for nothing but an event goes with it.
  */
 static int op_reset_device(struct vhost_dev *dev)
 {
-    if (isolation_guest_out(isolation_of(dev)->guest)) {
+    if (isolation_guest_out(isolation_of(dev)->guest, false)) {
         return 0;
     }
     return user_ops.vhost_reset_device(dev);
 }
 
-/* For vhost-user this is a reset too. */
+/* For vhost-user this is a reset too, but it comes when a VM pauses. */
 static void op_reset_status(struct vhost_dev *dev)
 {
-    if (!isolation_guest_out(isolation_of(dev)->guest)) {
+    if (!isolation_guest_out(isolation_of(dev)->guest, true)) {
         user_ops.vhost_reset_status(dev);
     }
 }
