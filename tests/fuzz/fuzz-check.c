@@ -28,8 +28,8 @@ static struct {
         uint64_t seq;
         uint16_t num_bufs;
         uint16_t num_out;
-        VirtQueueBuf bufs[FUZZ_BUFS_MAX];
-        uint64_t at[FUZZ_BUFS_MAX];     /* in the share */
+        VirtQueueBuf bufs[VIRTQUEUE_MAX_SIZE];
+        uint64_t at[VIRTQUEUE_MAX_SIZE];        /* in the share */
     } out[64];
     uint8_t share[SHARE_MAX];
 } before;
@@ -47,9 +47,8 @@ static void remember(const FuzzWorld *w, const IsolatedRequest *req)
                     (fuzz_backend_share(&w->backend) -
                      w->backend.link.region->host);
 
-    if (num > FUZZ_BUFS_MAX || n == ARRAY_SIZE(before.out)) {
-        return;
-    }
+    g_assert_cmpuint(n, <, ARRAY_SIZE(before.out));
+    g_assert_cmpuint(num, <=, VIRTQUEUE_MAX_SIZE);
     before.out[n].seq = req->seq;
     before.out[n].num_bufs = num;
     before.out[n].num_out = req->chain.num_out;
