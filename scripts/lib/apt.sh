@@ -42,6 +42,17 @@ missing_packages()
     comm -23 "$build/.wanted" "$build/.installed"
 }
 
+# again COMMAND... - a second and a third time, if it fails: the archive may not
+# answer just now, or another apt be at work
+again()
+{
+    for pause in 15 45; do
+        "$@" && return 0
+        sleep "$pause"
+    done
+    "$@"
+}
+
 install_packages()
 {
     missing=$(missing_packages | tr '\n' ' ')
@@ -53,12 +64,13 @@ install_packages()
     fi
     say "installing packages: $missing"
     new_log apt-install
-    run_logged "$log" env DEBIAN_FRONTEND=noninteractive \
+    again run_logged "$log" env DEBIAN_FRONTEND=noninteractive \
         apt-get -q update 9>&- ||
         fetch_failed "apt-get update failed"
     # shellcheck disable=SC2086
-    run_logged "$log" env DEBIAN_FRONTEND=noninteractive \
-        apt-get -q -y --no-install-recommends install $missing 9>&- ||
+    again run_logged "$log" env DEBIAN_FRONTEND=noninteractive \
+        apt-get -q -y -o DPkg::Lock::Timeout=300 --no-install-recommends \
+        install $missing 9>&- ||
         fetch_failed "apt-get install failed"
 }
 
@@ -115,6 +127,7 @@ own_apt()
         -o APT::Sandbox::User="$(id -un)" \
         -o Acquire::Languages=none \
         -o Acquire::IndexTargets::deb::Contents-deb::DefaultEnabled=false \
+        -o Acquire::Retries=5 \
         -o Debug::NoLocking=true \
         "$@"
 }
@@ -139,7 +152,7 @@ use_suites()
             > "$build/apt/sources.d/security.sources"
         codename=$main
     fi
-    run_logged "$log" own_apt apt-get update
+    again run_logged "$log" own_apt apt-get update
 }
 
 # fetch_qemu DIR - download QEMU 10.0.x as source package into DIR

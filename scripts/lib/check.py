@@ -164,8 +164,9 @@ class Scheduler:
         while (test := self._next()) is not None:
             try:
                 outcome = self._run_one(test)
-            except OSError as err:
-                outcome = Outcome(test, LOGS / "none", failed=1, why=str(err))
+            except Exception as err:    # else nobody would end the run
+                outcome = Outcome(test, LOGS / "none", failed=1,
+                                  why=repr(err))
             self._done(outcome)
 
     def run(self) -> None:

@@ -37,6 +37,8 @@ STOCK_QTESTS = ("vhost-user", "virtio-net", "virtio-blk", "virtio-scsi",
 # Programs with cases for devices that QEMU has for Arm only.
 ARM_PROGRAMS = ("vhost-user-isolation-devices-test",
                 "vhost-user-isolation-refusals-test")
+# What needs packages waits for it; it fails for no reason of theirs.
+FETCHED = "code/fetch"
 SANITIZER_ENV = {
     "ASAN_OPTIONS": "detect_leaks=0:abort_on_error=1",
     "UBSAN_OPTIONS": "halt_on_error=1:print_stacktrace=1",
@@ -66,7 +68,7 @@ def _programs(group: str, folder: str, build: Path, limit: int,
     if prefix:
         env.update(SANITIZER_ENV)
         after = "code/asan-build"
-        limit *= 6
+        limit *= 10
     return [Test(f"{group}/{prefix}{name}",
                  (str(build / folder / name), "--tap", "-k"),
                  limit, build, env, tap=True, after=after)
@@ -114,7 +116,7 @@ def _qos_tests(build: Path, devices: tuple[str, ...],
         for path in paths[device]:
             argv += ["-p", path]
         name = f"code/{prefix}{device}" if prefix else f"qtest/stock-{device}"
-        tests.append(Test(name, tuple(argv), 300, build, env, tap=True,
+        tests.append(Test(name, tuple(argv), 900, build, env, tap=True,
                           after="code/asan-build" if prefix else ""))
     return tests
 
@@ -156,10 +158,11 @@ def functional_tests() -> list[Test]:
             # Cells of the matrix: "on.DEVICE_BACKEND_..." and "off....".
             group, name = name.split(".", 1)
             name = name[0].lower() + name[1:]
-        limit = getattr(case, "limit", 180)
+        limit = getattr(case, "limit", 300)
         tests.append(Test(f"{group}/{name}",
                           (PYTHON, "-m", "unittest", "-v", ident), limit,
-                          FUNCTIONAL, alone=getattr(case, "alone", False)))
+                          FUNCTIONAL, alone=getattr(case, "alone", False),
+                          after=FETCHED))
     return tests
 
 
@@ -177,7 +180,7 @@ def code_tests() -> list[Test]:
     tests.append(Test("code/devices", (PYTHON, str(lib / "devices.py"),
                                        "--check-docs"), 60, TOP))
     tests.append(Test("code/asan-build", (str(TOP / "scripts/setup"),
-                                          "--variant", "asan"), 900, TOP,
+                                          "--variant", "asan"), 1800, TOP,
                       alone=True))
     tests += _programs("code", "tests/unit", ASAN, 120, "asan-")
     tests += _programs("code", "tests/qtest", ASAN, 120, "asan-")
@@ -198,7 +201,7 @@ def ring_tests(group: str, suffix: str, limit: int) -> list[Test]:
                  ("peer", "planted"), ("peer", "tsan")]
     return [Test(f"{group}/{script}-{what.removesuffix(suffix)}",
                  (PYTHON, str(TOP / f"scripts/lib/{script}.py"), what), limit,
-                 TOP, tap=True)
+                 TOP, tap=True, after=FETCHED if script == "peer" else "")
             for script, what in runs]
 
 
@@ -208,7 +211,7 @@ def proof_tests() -> list[Test]:
 
     def test(name: str, limit: int, *args: str) -> Test:
         return Test(name, (PYTHON, script, *args), limit, TOP, tap=True,
-                    named=True)
+                    named=True, after=FETCHED)
 
     return [test(f"proofs{'-deep' if p.deep else ''}/{p.name}", p.limit,
                  p.name) for p in proofs.PROOFS] + [
@@ -239,7 +242,8 @@ def slow_tests() -> list[Test]:
 
 
 def all_tests() -> list[Test]:
-    return (unit_tests() + qtests() + functional_tests() +
+    fetch = tool_tests("code", ("fetch", 1200, "fetch.py", ""))
+    return (fetch + unit_tests() + qtests() + functional_tests() +
             ring_tests("rings", "", 600) + proof_tests() +
             tool_tests("rings",
                        ("instructions", 600, "bench_rings.py", "--check"),

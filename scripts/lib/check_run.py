@@ -13,6 +13,7 @@ import ctypes
 import fcntl
 import os
 import re
+import resource
 import signal
 import subprocess
 import threading
@@ -62,6 +63,9 @@ class Reaper:
 
     def __init__(self) -> None:
         ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        # A core file among the sources would be taken for one of them.
+        hard = resource.getrlimit(resource.RLIMIT_CORE)[1]
+        resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
         self._leaders: set[int] = set()
         self._lock = threading.Lock()
 
@@ -164,9 +168,11 @@ def run(test: Test, logs: Path, reaper: Reaper) -> Outcome:
     mark = f"{os.getpid()}.{test.name}"
     env = {**os.environ, **test.env, MARK: mark}
     begin = time.monotonic()
-    with log.open("ab") as out:
-        # Somebody else may be running the same test: one after the other.
-        fcntl.flock(out, fcntl.LOCK_EX)
+    # Somebody else may be running the same test: one after the other.  A lock
+    # of the log itself would be inherited by whatever outlives a killed run.
+    with log.with_suffix(".lock").open("w", encoding="ascii") as lock, \
+            log.open("ab") as out:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         out.truncate(0)
         process = subprocess.Popen(
             test.argv, cwd=test.cwd, env=env, stdin=subprocess.DEVNULL,

@@ -152,21 +152,21 @@ chain_hooks()
     keep=yes
     hooks_wanted > "$build/.hooks-wanted"
     line=1
-    while read -r hash name; do
+    while read -r hash hook; do
         line=$((line + 1))
         laid=$(sed -n "${line}p" "$stamp")
         case "$keep $laid" in
-        "yes $hash $name "*)
+        "yes $hash $hook "*)
             head=${laid##* }
             ;;
         *)
             keep=no
-            printf '+ %s\n' "$name" >> "$log"
-            head=$(commit_hook "$patches/$name" "$head" 2>> "$log") ||
-                hook_failed "$name"
+            printf '+ %s\n' "$hook" >> "$log"
+            head=$(commit_hook "$patches/$hook" "$head" 2>> "$log") ||
+                hook_failed "$hook"
             ;;
         esac
-        printf '%s %s %s\n' "$hash" "$name" "$head" >> "$stamp.new"
+        printf '%s %s %s\n' "$hash" "$hook" "$head" >> "$stamp.new"
     done < "$build/.hooks-wanted"
 }
 

@@ -69,8 +69,16 @@ def unpack(names: list[str], cache: Path, tree: Path,
         run(["apt-get", "download", "--option", "APT::Sandbox::User=root",
               *todo], cwd=cache)
     for name in sorted(wanted):
-        run(["dpkg-deb", "--extract",
-              str(next(cache.glob(f"{name}_*.deb"))), str(tree)])
+        extract(next(cache.glob(f"{name}_*.deb")), tree)
+
+
+def extract(package: Path, tree: Path) -> None:
+    """Unpack @package; a damaged one is fetched anew the next time."""
+    try:
+        run(["dpkg-deb", "--extract", str(package), str(tree)])
+    except PackageError:
+        package.unlink(missing_ok=True)
+        raise
 
 
 def library_path(tree: Path) -> str:

@@ -14,7 +14,7 @@ import subprocess
 from pathlib import Path
 from typing import Callable, TypeVar
 
-from debian import PackageError, run
+from debian import PackageError, extract, run
 
 TOP = Path(__file__).resolve().parents[2]
 AWK = TOP / "scripts/lib"
@@ -116,8 +116,7 @@ class Suite:
         if todo:
             self._run("apt-get", "download", *todo, cwd=self.debs)
         for name in names:
-            deb = next(self.debs.glob(f"{name}_*.deb"))
-            run(["dpkg-deb", "--extract", str(deb), str(self.root)])
+            extract(next(self.debs.glob(f"{name}_*.deb")), self.root)
 
     def unpack_metapackage(self, name: str) -> str:
         """The package that @name stands for, unpacked."""

@@ -48,7 +48,7 @@ TREE_DAEMON = QEMU_BUILD / "storage-daemon/qemu-storage-daemon"
 LOAD = guest.LOAD
 WORK = BUILD / "check" / "work"
 
-BOOT_SECONDS = 60
+BOOT_SECONDS = 120
 MAX_LOG = 1 << 20
 ACCEPTING = 0x10000              # flag in /proc/net/unix: a listening socket
 
@@ -78,9 +78,10 @@ def wait_until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
 
 def is_listening(path: Path) -> bool:
     """Whether somebody accepts on @path; that it exists is not enough."""
-    for line in Path("/proc/net/unix").read_text("ascii").splitlines()[1:]:
+    table = Path("/proc/net/unix").read_text("utf-8", "replace")
+    for line in table.splitlines()[1:]:
         fields = line.split()
-        if fields[-1] == str(path) and int(fields[3], 16) & ACCEPTING:
+        if fields[7:] == [str(path)] and int(fields[3], 16) & ACCEPTING:
             return True
     return False
 
@@ -123,12 +124,13 @@ class Program:
                 self._command(), env={**os.environ, **self._env},
                 stdin=subprocess.DEVNULL, stdout=log,
                 stderr=subprocess.STDOUT)
-        wait_until(self._is_ready, 20, f"backend on {self.socket.name}")
+        wait_until(self._is_ready, 60, f"backend on {self.socket.name}")
         return self
 
     def _is_ready(self) -> bool:
         if not self.is_running():
-            raise HarnessError("backend ended: " + self.log.read_text()[-500:])
+            raise HarnessError("backend ended: " + self.log.read_text(
+                "utf-8", "replace")[-500:])
         return is_listening(self.socket)
 
     @property
@@ -450,10 +452,13 @@ class IsolationTest(unittest.TestCase):
     def reset_under_load(self, vm: GuestVm, rounds: int) -> None:
         """Reset the VM @rounds times, each time a little later."""
         for round_ in range(rounds):
-            vm.wait_serial("^LOAD progress", 60, len(vm.serial_text()))
+            vm.wait_serial("^LOAD progress", start=len(vm.serial_text()))
             time.sleep(0.1 * round_)
+            so_far = len(vm.serial_text())
             vm.cmd("system_reset")
-        vm.wait_serial("^LOAD progress", 60, len(vm.serial_text()))
+            # The guest that was may have said something meanwhile.
+            vm.wait_serial("^GUEST ready", start=so_far)
+        vm.wait_serial("^LOAD progress", start=len(vm.serial_text()))
 
     def expect_ok(self, vm: GuestVm, seconds: float = 120) -> None:
         result = vm.wait_result(seconds)

@@ -54,7 +54,7 @@ class Exchange:
         self.flows: dict[tuple[int, int], Flow] = {}   # interface, lane
 
     def frames(self, options: str = "", *, frames: int = 1500,
-               lanes: int = 1, seconds: float = 60) -> int:
+               lanes: int = 1, seconds: float = 120) -> int:
         """Both ways, @frames a lane; how many left as super-frames."""
         return self.note(self._console.run(
             f"net-frames eth0 eth1 --frames {frames} --lanes {lanes} "

@@ -99,7 +99,7 @@ class Console:
 
     def wait_ready(self, times: int = 1) -> None:
         """Until the guest has booted for the @times-th time."""
-        self._wait("(?s)" + r"^NET ready\r?$.*" * times, 60, 0)
+        self._wait("(?s)" + r"^NET ready\r?$.*" * times, 120, 0)
 
     def _wait(self, pattern: str, seconds: float, start: int) -> re.Match[str]:
         found = self._vm.wait_serial(f"{pattern}|^RESULT fail", seconds, start)
@@ -119,13 +119,13 @@ class Console:
         self._say(f"{self._done} {command}")
         return start
 
-    def finish(self, start: int, seconds: float = 60) -> tuple[int, str]:
+    def finish(self, start: int, seconds: float = 120) -> tuple[int, str]:
         """Status and output of the command that begin() started."""
         found = self._wait(rf"^NET did {self._done} (\d+)\r?$", seconds, start)
         text = self._vm.serial_text()[start:][:found.start()]
         return int(found.group(1)), text
 
-    def run(self, command: str, seconds: float = 60) -> str:
+    def run(self, command: str, seconds: float = 120) -> str:
         """The output of @command, which must succeed."""
         status, text = self.finish(self.begin(command), seconds)
         if status:

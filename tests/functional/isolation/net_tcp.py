@@ -131,7 +131,7 @@ def bridge(run: Any, cell: Any) -> None:
     """QEMU's test program, and a second QEMU with a user network."""
     if not BRIDGE.exists():
         raise HarnessError(f"{BRIDGE} was not built")
-    here, there = _free_udp_port(), _free_udp_port()
+    here, there = _free_udp_ports()
     backend = run.start_program([
         str(BRIDGE), "-u", "{socket}", "-l", f"127.0.0.1:{here}",
         "-r", f"127.0.0.1:{there}"])
@@ -146,7 +146,10 @@ def bridge(run: Any, cell: Any) -> None:
     _run(run, cell, backend.socket, "10.0.2.2", "10.0.2.15", 1500)
 
 
-def _free_udp_port() -> int:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+def _free_udp_ports() -> tuple[int, int]:
+    """Two, and not one of them twice."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one, \
+            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
+        for probe in (one, other):
+            probe.bind(("127.0.0.1", 0))
+        return one.getsockname()[1], other.getsockname()[1]

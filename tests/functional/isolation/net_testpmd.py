@@ -37,8 +37,7 @@ F_MRG_RXBUF, F_PACKED = 15, 34
 
 def _wanted() -> list[str]:
     """dpdk-dev and what its programs need to run, without headers."""
-    out = subprocess.run(["apt-cache", "depends", PACKAGE], check=False,
-                         capture_output=True, text=True).stdout
+    out = debian.run(["apt-cache", "depends", PACKAGE])
     found = re.search(r"Depends: librte-eal(\S+)", out)
     if not found:
         raise debian.PackageError(f"{PACKAGE} depends on no librte-eal")
@@ -143,7 +142,7 @@ class Testpmd:
                                         daemon=True)
         self._reader.start()
         wait_until(lambda: self._is_ready() and PROMPT in self.text()[begin:],
-                   30, "testpmd to listen")
+                   60, "testpmd to listen")
         if forward:
             self.go_on()
         return self
@@ -185,7 +184,7 @@ class Testpmd:
         self._process.stdin.write(line.encode() + b"\n")
         self._process.stdin.flush()
 
-    def ask(self, line: str, seconds: float = 20) -> str:
+    def ask(self, line: str, seconds: float = 60) -> str:
         """What the console says to @line, up to its next prompt."""
         start = len(self.text())
         self.say(line)
@@ -214,7 +213,7 @@ class Testpmd:
         def look() -> bool:
             return len(re.findall(r"^\d+ .* up", self.ask(
                 "show port summary all"), re.MULTILINE)) == len(self.sockets)
-        wait_until(look, 30, "testpmd's ports to come up")
+        wait_until(look, 60, "testpmd's ports to come up")
 
     def clear(self) -> None:
         """Set all counters to 0."""

@@ -31,7 +31,8 @@ modprobe virtio_scsi
 echo 0 0 0 > /sys/class/scsi_host/host0/scan"""
 
 
-def _fetch() -> None:
+def fetch() -> None:
+    """Unpack tgt and libiscsi, if they are not there yet."""
     TREE.mkdir(parents=True, exist_ok=True)
     with (TREE / ".lock").open("w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -106,7 +107,7 @@ class Target(Program):
 
 
 def contrib(run: DeviceCase, cell: Cell) -> None:
-    _fetch()
+    fetch()
     _build()
     image = run.make_disk(f"{small_load.MEGABYTES}M")
     target = Target(run.work)

@@ -40,7 +40,7 @@ tree-ops check /mnt/host --files 150 --xattrs {xattrs}
 umount /mnt
 echo UNPLUG now
 read word
-for try in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20; do
+for try in $(seq 150); do
     mount -t virtiofs share /mnt 2> /dev/null && break
     usleep 200000
 done

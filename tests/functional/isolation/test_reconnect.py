@@ -111,14 +111,16 @@ class Reconnect:
             number = self.proxy.connections
             self.proxy.disconnect()
             wait_until(lambda: self.revive() and
-                       self.proxy.connections > number, 20,
+                       self.proxy.connections > number, 60,
                        "a new connection")
             wait_until(lambda: self.revive() and
-                       (self.cut.happened or self.is_quiet()), 10,
+                       (self.cut.happened or self.is_quiet()), 60,
                        "QEMU's next message")
             if not self.cut.happened:
+                time.sleep(2)       # or is QEMU only slow?
+            if not self.cut.happened:
                 break
-            wait_until(lambda: self.revive() and self.is_quiet(), 10,
+            wait_until(lambda: self.revive() and self.is_quiet(), 60,
                        "QEMU's last message")
         self.cut.step = None
         self.assertGreater(step, 10, "too few messages were seen")

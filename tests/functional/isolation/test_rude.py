@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import time
 
-from harness import GuestVm, IsolationTest, wait_until
+from harness import GuestVm, IsolationTest, socket_folder, wait_until
 from vhost_user_rude import RudeBackend
 
 
@@ -13,7 +13,8 @@ class Rude(IsolationTest):
     """No guest runs: the VM is paused before its first instruction."""
 
     def start_rude(self, *, changes: int = 0) -> RudeBackend:
-        backend = RudeBackend(self.work / "rude.sock", changes=changes)
+        backend = RudeBackend(socket_folder(self.work) / "rude.sock",
+                              changes=changes)
         self.addCleanup(backend.close)
         return backend
 
