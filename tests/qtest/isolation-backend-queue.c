@@ -13,6 +13,9 @@
 
 #define WAIT_US (30 * G_USEC_PER_SEC)
 
+/* Both wrap counters (virtio 1.2, 2.8.1). */
+#define FIRST_PACKED_BASE 0x80008000
+
 uint8_t *mock_chain_read(const MockChain *chain, size_t *len)
 {
     uint8_t *data;
@@ -173,6 +176,10 @@ void mock_queue_start(MockBackend *b, unsigned n)
     q->ring.driver = part_of_ring(b, q->addr.avail_user_addr, bytes[1]);
     q->ring.device = part_of_ring(b, q->addr.used_user_addr, bytes[2]);
     if (!q->running) {
+        /* A ring that begins anew has nothing of what was there before. */
+        if (q->base == (q->ring.packed ? FIRST_PACKED_BASE : 0)) {
+            g_queue_clear_full(&q->kept, g_free);
+        }
         mock_ring_set_base(&q->ring, q->base);
         q->running = true;
     }

@@ -147,6 +147,7 @@ typedef struct MockMapping {
  *     set before the first request
  * @lock: for everything below
  * @changed: signalled at every change
+ * @base_lie: added to what it answers to GET_VRING_BASE
  * @sessions: connections until now
  * @table: the last memory table, with @table_fds descriptors, of which the
  *     last is @received[@table_received]
@@ -166,6 +167,7 @@ struct MockBackend {
     char *path;
     int socket;
     bool quit;
+    uint32_t base_lie;
     unsigned sessions;
 
     uint64_t features;

@@ -127,7 +127,7 @@ static void get_vring_base(MockBackend *b, MockMessage *message)
     MockQueue *q = queue_at(b, message->state.index);
 
     mock_queue_stop(b, message->state.index);
-    message->state.num = q->base;
+    message->state.num = q->base + b->base_lie;
     reply(message, sizeof(message->state));
 }
 

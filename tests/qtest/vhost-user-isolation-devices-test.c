@@ -16,6 +16,7 @@
 #include "qemu/memfd.h"
 #include "qemu/units.h"
 #include "qapi/error.h"
+#include "qobject/qdict.h"
 #include "standard-headers/linux/virtio_config.h"
 #include "isolation-device.h"
 #include "isolation-target.h"
@@ -137,60 +138,7 @@ static void test_device(const void *opaque)
     device_free(d);
 }
 
-/* A line's interrupt: the backend has the request for as long as it likes. */
-static uint64_t post_interrupt(GuestDevice *d)
-{
-    uint16_t line = cpu_to_le16(3);
-    uint64_t addr = device_post(d, 1, &line, sizeof(line), 1);
-
-    mock_backend_wait_kept(d->backend, 1, 1);
-    return addr;
-}
-
-static void raise_interrupt(GuestDevice *d, uint64_t addr)
-{
-    uint8_t valid = 1;
-
-    mock_backend_deliver(d->backend, 1, &valid, 1);
-    device_expect(d, 1, addr, &valid, 1);
-}
-
-static void test_request_outlives_pause_and_backend(const void *config)
-{
-    GuestDevice *d = device_new(&device_gpio, config);
-    uint64_t addr;
-
-    device_start(d);
-    addr = post_interrupt(d);
-    pause_and_continue(d);
-    raise_interrupt(d, addr);
-
-    addr = post_interrupt(d);
-    lose_backend(d);
-    mock_backend_wait_kept(d->backend, 1, 1);
-    raise_interrupt(d, addr);
-    device_stop(d);
-    device_free(d);
-}
-
-static void test_request_ends_with_reset(const void *config)
-{
-    GuestDevice *d = device_new(&device_gpio, config);
-    uint8_t one = 1, found[sizeof(d->pattern)];
-    uint64_t addr;
-
-    device_start(d);
-    addr = post_interrupt(d);
-    device_stop(d);
-    device_start(d);
-    mock_backend_deliver(d->backend, 1, &one, 1);
-    raise_interrupt(d, post_interrupt(d));
-    qtest_memread(d->qts, addr, found, sizeof(found));
-    g_assert_cmpmem(found, sizeof(found), &d->pattern, sizeof(d->pattern));
-    g_assert_true(queue_used_is_empty(&d->queues[1]));
-    device_stop(d);
-    device_free(d);
-}
+#include "vhost-user-isolation-flight-cases.c.inc"
 
 /* Controls: the evidence is found where it is. */
 
@@ -365,27 +313,10 @@ static void add_tests(const DeviceKind *kind)
     }
 }
 
-static void add_in_flight_tests(const DeviceConfig *config)
-{
-    g_autofree char *outlives = NULL;
-    g_autofree char *ends = NULL;
-
-    if (!config->isolated) {
-        return;
-    }
-    outlives = g_strdup_printf("isolation-devices/in-flight/%s/"
-                               "outlives-pause-and-backend", config->name);
-    ends = g_strdup_printf("isolation-devices/in-flight/%s/ends-with-reset",
-                           config->name);
-    qtest_add_data_func(outlives, config,
-                        test_request_outlives_pause_and_backend);
-    qtest_add_data_func(ends, config, test_request_ends_with_reset);
-}
-
 static void add_pc_tests(void)
 {
     for (unsigned i = 0; i < G_N_ELEMENTS(configs); i++) {
-        add_in_flight_tests(&configs[i]);
+        add_flight_tests(&configs[i]);
     }
     qtest_add_func("isolation-devices/control/shared-ram-is-found",
                    test_shared_ram_is_found);
