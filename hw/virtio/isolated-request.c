@@ -244,22 +244,33 @@ IsolatedSendResult isolated_request_send(IsolatedQueue *q,
     return ISOLATED_SEND_OK;
 }
 
+/*
+ * Last buffer first.  Linux's crypto driver offers the ends of its lists again
+ * and again; a backend writes into the first of them, and what is behind would
+ * bring zeros to the same memory.
+ */
 bool isolated_request_copy_to_guest(IsolatedQueue *q,
                                     const IsolatedRequest *req, uint64_t len)
 {
-    unsigned i = req->chain.num_out;
+    unsigned first = req->chain.num_out;
+    unsigned end = first;
+    uint64_t before = 0;
 
     assert(len <= req->chain.bytes_in);
-    while (len) {
-        uint32_t part = MIN(len, req->bufs[i].len);
+    while (before < len) {
+        before += req->bufs[end++].len;
+    }
+    while (end > first) {
+        uint32_t part;
 
-        if (!guest_chain_write(&q->guest, &req->chain.bufs[i],
-                               request_host(q, req, i), part)) {
+        end--;
+        before -= req->bufs[end].len;
+        part = MIN(len - before, req->bufs[end].len);
+        if (!guest_chain_write(&q->guest, &req->chain.bufs[end],
+                               request_host(q, req, end), part)) {
             return false;
         }
         isolated_count(&q->stats.bytes_in, part);
-        len -= part;
-        i++;
     }
     return true;
 }

@@ -8,6 +8,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/iov.h"
 #include "qobject/qdict.h"
 #include "qobject/qlist.h"
 #include "libqos/pci-pc.h"
@@ -166,6 +167,51 @@ static void test_sessions(const void *config)
     connection_close(t->c);
     g_assert_cmpuint(crypto_create(t, 0, &id), ==, VIRTIO_CRYPTO_ERR);
     crypto_wait_ready(t, false);
+    crypto_free(t);
+}
+
+/* What came goes back; the status is at the end, and all of it is used. */
+static bool serve_echo(MockBackend *b, unsigned queue, const MockChain *chain,
+                       uint32_t *len)
+{
+    size_t size;
+    g_autofree uint8_t *out = mock_chain_read(chain, &size);
+    uint8_t status = VIRTIO_CRYPTO_OK;
+
+    *len = iov_size(chain->in, chain->num_in);
+    mock_chain_write(chain, 0, out, size);
+    mock_chain_write(chain, *len - 1, &status, 1);
+    return true;
+}
+
+/*
+ * Linux's driver adds the rest of its list for each entry of it, so that the
+ * same memory is there twice.  A backend fills the first.
+ */
+static void test_output_that_is_offered_twice(const void *config)
+{
+    CryptoTest *t = crypto_new(config);
+    MockModel model = device_crypto.model;
+    uint64_t addr = t->d->next_free;
+    const GuestDesc descs[] = {
+        { addr, 32 },
+        { addr + 64, 16, VRING_DESC_F_WRITE },
+        { addr + 80, 16, VRING_DESC_F_WRITE },
+        { addr + 80, 16, VRING_DESC_F_WRITE },
+        { addr + 128, 1, VRING_DESC_F_WRITE },
+    };
+    uint8_t out[32], in[32];
+
+    model.serve = serve_echo;
+    t->d->backend->model = &model;
+    crypto_start_away(t);
+    crypto_come(t, 0);
+    device_random(out, sizeof(out));
+    qtest_memwrite(t->d->qts, addr, out, sizeof(out));
+    queue_offer(&t->d->queues[0], descs, G_N_ELEMENTS(descs));
+    g_assert_cmpuint(queue_wait_used(&t->d->queues[0]), ==, 49);
+    qtest_memread(t->d->qts, addr + 64, in, sizeof(in));
+    g_assert_cmpmem(in, sizeof(in), out, sizeof(out));
     crypto_free(t);
 }
 
@@ -353,6 +399,7 @@ static const Case cases[] = {
     { "replaced-while-paused", test_replaced_while_paused },
     { "comes-back-with-too-little", test_comes_back_with_too_little },
     { "sessions", test_sessions },
+    { "output-that-is-offered-twice", test_output_that_is_offered_twice },
     { "session-of-a-queue-that-is-not-there",
       test_session_of_a_queue_that_is_not_there },
     { "killed-by-a-session", test_killed_by_a_session },
