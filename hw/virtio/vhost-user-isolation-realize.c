@@ -185,6 +185,9 @@ bool vhost_user_isolation_attach(VhostUserState *user, VirtIODevice *vdev,
         /* The guest's notifier is ours: the bus masks it, not the backend. */
         vdev->use_guest_notifier_mask = false;
     }
+    /* Some devices ask no vhost_dev what they may offer, as crypto. */
+    vdev->host_features = isolation_device_features(vdev->host_features,
+                                                    vdev->host_features);
     isolation_add_stats(iso->guest);
     return true;
 }

@@ -21,6 +21,11 @@
 
 #define COMMON(field) offsetof(struct virtio_pci_common_cfg, field)
 
+/* What isolation does not do with a guest's ring, whatever the backend can. */
+#define NEVER_OFFERED (BIT_ULL(VIRTIO_F_IN_ORDER) | \
+                       BIT_ULL(VIRTIO_F_NOTIFICATION_DATA) | \
+                       BIT_ULL(VIRTIO_F_RING_RESET))
+
 enum {
     PCI_SLOT_OF_DEVICE = 4,
     /* Where a machine for Arm has its RAM; the others are offsets in it. */
@@ -78,6 +83,10 @@ static char *device_args(GuestDevice *d, const char *socket)
     g_string_append_printf(args, " -device %s,id=device,%s,packed=%s",
                            kind->device, place,
                            config->guest_packed ? "on" : "off");
+    if (config->isolated) {
+        /* Asked for, and not offered all the same. */
+        g_string_append(args, ",in_order=on");
+    }
     if (kind->object) {
         g_string_append_printf(args, ",%s=object", kind->link);
     } else {
@@ -207,6 +216,9 @@ void device_start_driver(GuestDevice *d)
     qvirtio_start_device(vdev);
     offered = qvirtio_get_features(vdev);
     g_assert_cmphex(offered & wanted, ==, wanted);
+    if (d->config->isolated) {
+        g_assert_cmphex(offered & NEVER_OFFERED, ==, 0);
+    }
     qvirtio_set_features(vdev, wanted);
     for (unsigned n = 0;
          n < d->kind->model.num_queues + d->kind->num_others; n++) {
