@@ -209,7 +209,6 @@ class VdpaTest(IsolationTest):
     """An outer machine with QEMU in it."""
 
     limit = 1200
-    alone = True
     megabytes = 1600
 
     def _inner_files(self, frames: int,
