@@ -198,8 +198,10 @@ def files() -> Problems:
 
 @functools.cache
 def c_strings(path: Path) -> frozenset[str]:
-    """Parts of the strings in a C file, cut at slashes."""
+    """Parts of the strings in a C file and its parts, cut at slashes."""
     text = path.read_text(encoding="utf-8")
+    for name in re.findall(r'#include "([\w-]+\.c\.inc)"', text):
+        text += (path.parent / name).read_text(encoding="utf-8")
     return frozenset(part for string in C_STRING.findall(text)
                      for part in string.split("/"))
 
