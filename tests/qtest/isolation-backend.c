@@ -131,11 +131,9 @@ static void receive_exactly(int fd, void *data, size_t len)
     g_assert_cmpint(recv(fd, data, len, MSG_WAITALL), ==, len);
 }
 
-/* Returns: false if the peer is gone. */
-static bool backend_receive(MockBackend *b)
+bool mock_receive_header(int fd, void *header, int *fds, unsigned *num_fds)
 {
-    MockMessage message = {};
-    struct iovec iov = { &message, MOCK_HEADER_SIZE };
+    struct iovec iov = { header, MOCK_HEADER_SIZE };
     union {
         struct cmsghdr align;
         char bytes[CMSG_SPACE(MOCK_REGIONS_MAX * sizeof(int))];
@@ -144,20 +142,30 @@ static bool backend_receive(MockBackend *b)
         .msg_iov = &iov, .msg_iovlen = 1,
         .msg_control = &control, .msg_controllen = sizeof(control),
     };
-    const int *fds = NULL;
-    unsigned num_fds = 0;
-    ssize_t got = recvmsg(b->socket, &hdr, MSG_CMSG_CLOEXEC);
+    struct cmsghdr *cmsg;
 
-    if (got <= 0) {
+    if (recvmsg(fd, &hdr, MSG_CMSG_CLOEXEC | MSG_WAITALL) !=
+        MOCK_HEADER_SIZE) {
         return false;
     }
-    g_assert_cmpint(got, ==, MOCK_HEADER_SIZE);
-    g_assert_cmphex(hdr.msg_flags & (MSG_CTRUNC | MSG_TRUNC), ==, 0);
-    if (CMSG_FIRSTHDR(&hdr)) {
-        struct cmsghdr *cmsg = CMSG_FIRSTHDR(&hdr);
+    g_assert_cmphex(hdr.msg_flags & MSG_CTRUNC, ==, 0);
+    cmsg = CMSG_FIRSTHDR(&hdr);
+    *num_fds = cmsg ? (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int) : 0;
+    if (*num_fds) {
+        memcpy(fds, CMSG_DATA(cmsg), *num_fds * sizeof(int));
+    }
+    return true;
+}
 
-        fds = (const int *)CMSG_DATA(cmsg);
-        num_fds = (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+/* Returns: false if the peer is gone. */
+static bool backend_receive(MockBackend *b)
+{
+    MockMessage message = {};
+    int fds[MOCK_REGIONS_MAX];
+    unsigned num_fds;
+
+    if (!mock_receive_header(b->socket, &message, fds, &num_fds)) {
+        return false;
     }
     g_assert_cmpuint(message.size, <=, sizeof(message) - MOCK_HEADER_SIZE);
     if (message.size) {

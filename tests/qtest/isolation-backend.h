@@ -233,6 +233,15 @@ void mock_queue_run(MockBackend *b, unsigned n);
 void mock_queue_set_call(MockQueue *q, int take_fd);
 void mock_backend_poke(MockBackend *b);
 
+/**
+ * mock_receive_header() - a message's header, and what came with it
+ * @header: MOCK_HEADER_SIZE bytes
+ * @fds: MOCK_REGIONS_MAX of them; the caller closes @num_fds
+ *
+ * Returns: false if the peer is gone.
+ */
+bool mock_receive_header(int fd, void *header, int *fds, unsigned *num_fds);
+
 /** All of @chain's readable bytes, in a new buffer. */
 uint8_t *mock_chain_read(const MockChain *chain, size_t *len);
 /** Write @len bytes at @offset of the writable buffers; there is room. */

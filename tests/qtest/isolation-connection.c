@@ -46,25 +46,8 @@ static bool receive_exactly(int fd, void *data, size_t len)
 /* Returns: false if the peer is gone. */
 static bool receive(int fd, ConnectionMessage *m, int *fds, unsigned *num_fds)
 {
-    struct iovec iov = { m, MOCK_HEADER_SIZE };
-    union {
-        struct cmsghdr align;
-        char bytes[CMSG_SPACE(MOCK_REGIONS_MAX * sizeof(int))];
-    } control = {};
-    struct msghdr hdr = {
-        .msg_iov = &iov, .msg_iovlen = 1,
-        .msg_control = &control, .msg_controllen = sizeof(control),
-    };
-    struct cmsghdr *cmsg;
-
-    if (recvmsg(fd, &hdr, MSG_CMSG_CLOEXEC | MSG_WAITALL) !=
-        MOCK_HEADER_SIZE) {
+    if (!mock_receive_header(fd, m, fds, num_fds)) {
         return false;
-    }
-    cmsg = CMSG_FIRSTHDR(&hdr);
-    *num_fds = cmsg ? (cmsg->cmsg_len - CMSG_LEN(0)) / sizeof(int) : 0;
-    if (*num_fds) {
-        memcpy(fds, CMSG_DATA(cmsg), *num_fds * sizeof(int));
     }
     g_assert_cmpuint(m->size, <=, sizeof(m->payload));
     return receive_exactly(fd, m->payload, m->size);
