@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import os
 import shlex
 import shutil
 import subprocess
@@ -164,7 +165,8 @@ class Planted(Protocol):
 @contextmanager
 def planted_copy(fault: Planted) -> Iterator[tuple[Path, str]]:
     """A folder with the ring files in ring/, @fault in them; or why not."""
-    folder = OUT / "planted" / fault.name
+    # Explorer and peers have faults of the same name, at the same time.
+    folder = OUT / "planted" / f"{fault.name}.{os.getpid()}"
     shutil.rmtree(folder, ignore_errors=True)
     (folder / "ring/hw/virtio").mkdir(parents=True)
     for name in RING + HEADERS:
