@@ -322,12 +322,13 @@ static void test_parked(void)
     queue_run_matrix(&few_bytes, waits_for_room);
 }
 
-static void offer_bufs(QueueHarness *h, unsigned num, uint32_t len)
+static void offer_bufs(QueueHarness *h, bool writable, unsigned num,
+                       uint32_t len)
 {
     MockGuestRequest *r = mock_guest_get(h->guest);
 
     while (num--) {
-        mock_guest_add(h->guest, r, false, len, 4096, 0);
+        mock_guest_add(h->guest, r, writable, len, 4096, 0);
     }
     queue_offer_request(h, r);
 }
@@ -336,7 +337,7 @@ static void offer_bufs(QueueHarness *h, unsigned num, uint32_t len)
 static void waits_for_the_whole_share(QueueHarness *h)
 {
     queue_offer_many(h, 6, 16, 0);
-    offer_bufs(h, 4, 16 * KiB);
+    offer_bufs(h, false, 4, 16 * KiB);
     queue_settle(h);
     g_assert_cmpint(isolated_queue_state(h->q), ==, ISOLATED_QUEUE_RUNNING);
     g_assert_true(h->parked);
@@ -353,29 +354,19 @@ static void test_whole_share(void)
     queue_run_matrix(&params, waits_for_the_whole_share);
 }
 
-static void offer_room(QueueHarness *h, unsigned num, uint32_t len)
-{
-    MockGuestRequest *r = mock_guest_get(h->guest);
-
-    while (num--) {
-        mock_guest_add(h->guest, r, true, len, 4096, 0);
-    }
-    queue_offer_request(h, r);
-}
-
 /* A receive buffer gets a table, unless that is what does not fit. */
 static void receives_without_table(QueueHarness *h)
 {
     const BackendRequest *r;
 
-    offer_room(h, 4, 12 * KiB);
+    offer_bufs(h, true, 4, 12 * KiB);
     queue_settle(h);
     r = backend_fetch(h);
     g_assert_nonnull(r);
     g_assert_true(r->ring.indirect);
     queue_finish(h);
 
-    offer_room(h, 4, 16 * KiB);
+    offer_bufs(h, true, 4, 16 * KiB);
     queue_settle(h);
     g_assert_false(h->parked);
     r = backend_fetch(h);
@@ -387,7 +378,7 @@ static void receives_without_table(QueueHarness *h)
 /* It takes a table, and there is no room for one. */
 static void can_never_receive(QueueHarness *h)
 {
-    offer_room(h, 16, 4 * KiB);
+    offer_bufs(h, true, 16, 4 * KiB);
     queue_assert_broken(h, ISOLATED_QUEUE_FAULT_GUEST,
                         "memory-isolation-size");
     g_assert_cmpuint(backend_fetch_all(h), ==, 0);
@@ -423,9 +414,9 @@ static void test_too_large(void)
 static void too_many_descriptors(QueueHarness *h)
 {
     queue_offer(h, 16, 0);
-    offer_bufs(h, 8, 1);
+    offer_bufs(h, false, 8, 1);
     queue_finish(h);
-    offer_bufs(h, 9, 1);
+    offer_bufs(h, false, 9, 1);
     queue_assert_broken(h, ISOLATED_QUEUE_FAULT_GUEST,
                         "takes no indirect descriptors");
 }
@@ -442,7 +433,7 @@ static void many_descriptors(QueueHarness *h)
     for (unsigned num = 8; num <= 1000; num += 124) {
         const BackendRequest *r;
 
-        offer_bufs(h, num, 3);
+        offer_bufs(h, false, num, 3);
         queue_settle(h);
         r = backend_fetch(h);
         g_assert_nonnull(r);
