@@ -1,17 +1,21 @@
 /*
- * vhost-user memory isolation: its configuration where there is no qdev.
+ * vhost-user memory isolation: its configuration.
  *
- * Devices get their properties from a macro.  Netdevs describe theirs in QAPI,
- * and objects (cryptodev) have class properties; the names and meanings are
- * the same everywhere.
+ * Devices get their properties from a macro in the public header.  Netdevs
+ * describe theirs in QAPI, and objects (cryptodev) have class properties; the
+ * names and meanings are the same everywhere.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
 #include "qemu/osdep.h"
+#include "qemu/error-report.h"
+#include "qemu/host-utils.h"
+#include "qemu/memfd.h"
 #include "qapi/error.h"
 #include "qapi/qapi-visit-common.h"
 #include "qapi/visitor.h"
+#include "isolated-kick.h"
 #include "vhost-user-isolation-internal.h"
 
 void vhost_user_isolation_config_init(VhostUserIsolationConfig *config)
@@ -19,7 +23,87 @@ void vhost_user_isolation_config_init(VhostUserIsolationConfig *config)
     *config = (VhostUserIsolationConfig) {
         .scrub = true,
         .stop_ms = ISOLATION_DEFAULT_STOP_MS,
+        .timeout_ms = ISOLATION_DEFAULT_TIMEOUT_MS,
     };
+}
+
+/* Somebody who sets one of these believes that the device is isolated. */
+static bool check_unused(const VhostUserIsolationConfig *config, Error **errp)
+{
+    const char *used =
+        config->iothread ? "iothread" :
+        config->size ? "memory-isolation-size" :
+        config->stop_ms != ISOLATION_DEFAULT_STOP_MS ?
+            "memory-isolation-stop-ms" :
+        config->timeout_ms != ISOLATION_DEFAULT_TIMEOUT_MS ?
+            "memory-isolation-timeout-ms" :
+        config->ring_size ? "memory-isolation-ring-size" :
+        !config->scrub ? "memory-isolation-scrub" :
+        config->copy_all ? "x-memory-isolation-copy-all" :
+        config->packed != ON_OFF_AUTO_AUTO ? "x-memory-isolation-packed" :
+        config->event_idx != ON_OFF_AUTO_AUTO ?
+            "x-memory-isolation-event-idx" :
+        config->indirect != ON_OFF_AUTO_AUTO ?
+            "x-memory-isolation-indirect" :
+        config->kick_aio ? "x-memory-isolation-kick-aio" : NULL;
+
+    if (used) {
+        error_setg(errp, "%s has no effect without memory-isolation=on", used);
+    }
+    return !used;
+}
+
+/* Without it a backend can make QEMU wait in a kick. */
+static bool check_kick(const VhostUserIsolationConfig *config, Error **errp)
+{
+    Error *err = NULL;
+
+    if (isolated_kick_init(&err)) {
+        return true;
+    }
+    if (config->kick_aio) {
+        error_propagate_prepend(errp, err, "x-memory-isolation-kick-aio=on: ");
+        return false;
+    }
+    warn_report_once("memory-isolation: a hostile backend can block a kick on "
+                     "this host: %s", error_get_pretty(err));
+    error_free(err);
+    return true;
+}
+
+bool isolation_check_config(const VhostUserIsolationConfig *config,
+                            unsigned num_queues, Error **errp)
+{
+    if (!config->enabled) {
+        return check_unused(config, errp);
+    }
+    if (num_queues > ISOLATION_MAX_QUEUES) {
+        error_setg(errp, "memory-isolation=on is possible for %d queues at "
+                   "most, not %u", ISOLATION_MAX_QUEUES, num_queues);
+        return false;
+    }
+    if (!config->timeout_ms) {
+        error_setg(errp, "memory-isolation-timeout-ms=0 leaves the backend no "
+                   "time to answer; the default is %d",
+                   ISOLATION_DEFAULT_TIMEOUT_MS);
+        return false;
+    }
+    if (config->ring_size && (config->ring_size > ISOLATION_RING_MAX ||
+                              !is_power_of_2(config->ring_size))) {
+        error_setg(errp, "memory-isolation-ring-size=%u is not a power of two "
+                   "up to %d", config->ring_size, ISOLATION_RING_MAX);
+        return false;
+    }
+    if (!check_kick(config, errp)) {
+        return false;
+    }
+    if (!qemu_memfd_check(MFD_ALLOW_SEALING)) {
+        error_setg(errp, "memory-isolation=on needs a host with sealable "
+                   "memfds, or the backend could shrink the shared memory "
+                   "under QEMU");
+        return false;
+    }
+    return isolation_check_size(config, num_queues, errp);
 }
 
 static bool configure_iothread(VhostUserIsolationConfig *config,
@@ -43,17 +127,22 @@ bool vhost_user_isolation_configure(VhostUserIsolationConfig *config,
     vhost_user_isolation_config_init(config);
     config->enabled = options->memory_isolation;
     config->size = options->memory_isolation_size;
-    config->copy_all = options->memory_isolation_copy_all;
+    config->copy_all = options->x_memory_isolation_copy_all;
     if (options->has_memory_isolation_stop_ms) {
         config->stop_ms = options->memory_isolation_stop_ms;
     }
+    if (options->has_memory_isolation_timeout_ms) {
+        config->timeout_ms = options->memory_isolation_timeout_ms;
+    }
+    config->ring_size = options->memory_isolation_ring_size;
     if (options->has_memory_isolation_scrub) {
         config->scrub = options->memory_isolation_scrub;
     }
     /* Absent members are 0, which is AUTO. */
-    config->packed = options->memory_isolation_packed;
-    config->event_idx = options->memory_isolation_event_idx;
-    config->indirect = options->memory_isolation_indirect;
+    config->packed = options->x_memory_isolation_packed;
+    config->event_idx = options->x_memory_isolation_event_idx;
+    config->indirect = options->x_memory_isolation_indirect;
+    config->kick_aio = options->x_memory_isolation_kick_aio;
     return configure_iothread(config, options->iothread, errp) &&
            isolation_check_config(config, num_queues, errp);
 }
@@ -75,6 +164,11 @@ static bool visit_ms(Visitor *v, const char *name, void *value, Error **errp)
     return visit_type_uint32(v, name, value, errp);
 }
 
+static bool visit_ring(Visitor *v, const char *name, void *value, Error **errp)
+{
+    return visit_type_uint16(v, name, value, errp);
+}
+
 static bool visit_pin(Visitor *v, const char *name, void *value, Error **errp)
 {
     return visit_type_OnOffAuto(v, name, value, errp);
@@ -94,12 +188,14 @@ static const ConfigProp config_props[] = {
     CONFIG_PROP("memory-isolation", "bool", visit_bool, enabled),
     CONFIG_PROP("memory-isolation-size", "size", visit_size, size),
     CONFIG_PROP("memory-isolation-stop-ms", "uint32", visit_ms, stop_ms),
+    CONFIG_PROP("memory-isolation-timeout-ms", "uint32", visit_ms, timeout_ms),
+    CONFIG_PROP("memory-isolation-ring-size", "uint16", visit_ring, ring_size),
     CONFIG_PROP("memory-isolation-scrub", "bool", visit_bool, scrub),
-    CONFIG_PROP("memory-isolation-copy-all", "bool", visit_bool, copy_all),
-    CONFIG_PROP("memory-isolation-packed", "OnOffAuto", visit_pin, packed),
-    CONFIG_PROP("memory-isolation-event-idx", "OnOffAuto", visit_pin,
+    CONFIG_PROP("x-memory-isolation-copy-all", "bool", visit_bool, copy_all),
+    CONFIG_PROP("x-memory-isolation-packed", "OnOffAuto", visit_pin, packed),
+    CONFIG_PROP("x-memory-isolation-event-idx", "OnOffAuto", visit_pin,
                 event_idx),
-    CONFIG_PROP("memory-isolation-indirect", "OnOffAuto", visit_pin, indirect),
+    CONFIG_PROP("x-memory-isolation-indirect", "OnOffAuto", visit_pin, indirect),
 };
 
 /* Of one property of one class; lives as long as the class. */

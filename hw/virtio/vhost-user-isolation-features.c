@@ -59,16 +59,15 @@
                        BIT_ULL(VHOST_USER_PROTOCOL_F_STATUS) |         \
                        BIT_ULL(VHOST_USER_PROTOCOL_F_DEVICE_STATE))
 
-uint64_t isolation_guest_features(uint64_t offered)
+uint64_t isolation_offered_features(uint64_t wanted, uint64_t offered)
 {
     return (offered & (~RING_BITS | PAYLOAD_BITS | SOCKET_BITS)) |
-           GUEST_RING_BITS;
+           (wanted & GUEST_RING_BITS);
 }
 
-uint64_t isolation_device_features(uint64_t wanted, uint64_t features)
+uint64_t isolation_device_features(uint64_t features)
 {
-    return (features & (~RING_BITS | PAYLOAD_BITS)) |
-           (wanted & GUEST_RING_BITS);
+    return features & (~RING_BITS | PAYLOAD_BITS | GUEST_RING_BITS);
 }
 
 /*
@@ -103,12 +102,12 @@ typedef struct RingPin {
 
 static void ring_pins(const VhostUserIsolationConfig *config, RingPin *pins)
 {
-    pins[0] = (RingPin) { VIRTIO_F_RING_PACKED, "memory-isolation-packed",
+    pins[0] = (RingPin) { VIRTIO_F_RING_PACKED, "x-memory-isolation-packed",
                           config->packed };
     pins[1] = (RingPin) { VIRTIO_RING_F_EVENT_IDX,
-                          "memory-isolation-event-idx", config->event_idx };
+                          "x-memory-isolation-event-idx", config->event_idx };
     pins[2] = (RingPin) { VIRTIO_RING_F_INDIRECT_DESC,
-                          "memory-isolation-indirect", config->indirect };
+                          "x-memory-isolation-indirect", config->indirect };
 }
 
 bool isolation_check_pins(const VhostUserIsolationConfig *config,
@@ -184,6 +183,29 @@ const char *isolation_refused(uint16_t device_id)
         return "the requests of this device type contain guest addresses";
     default:
         return NULL;
+    }
+}
+
+/*
+ * Where backends of others were seen to refuse more.  These, and device types
+ * that nobody here has met, have what QEMU's device has by default.
+ */
+uint16_t isolation_ring_size(uint16_t device_id)
+{
+    switch (device_id) {
+    case VIRTIO_ID_BLOCK:
+    case VIRTIO_ID_NET:
+    case VIRTIO_ID_FS:
+    case VIRTIO_ID_VSOCK:
+    case VIRTIO_ID_CRYPTO:
+        return ISOLATION_RING_MAX;
+    case VIRTIO_ID_GPIO:
+    case VIRTIO_ID_SCMI:
+        return 256;
+    case VIRTIO_ID_SCSI:
+        return 128;
+    default:
+        return 64;
     }
 }
 

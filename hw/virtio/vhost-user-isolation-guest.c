@@ -38,6 +38,9 @@
 #define NAP_MIN_US 20
 #define NAP_MAX_US 1000
 
+/* Nobody waits for what a driver that is gone had asked for. */
+#define RESET_DRAIN_MS 100
+
 /*
  * Not a QemuEvent: its wait does not look again, and a late wake-up for the
  * move before, at the same place on the stack, would end it.
@@ -167,24 +170,6 @@ static void guest_memory_commit(MemoryListener *listener)
     isolation_guest_run(guest);
 }
 
-void isolation_guest_vm_state(void *opaque, bool running, RunState state)
-{
-    VirtIOIsolation *guest = opaque;
-
-    if (running) {
-        guest->vm_stopped = false;
-        isolation_guest_run(guest);
-        return;
-    }
-    /*
-     * The device is stopped by now, unless its socket has just been closed:
-     * then it is stopped later, when guest memory may not change any more.
-     */
-    isolation_guest_pause(guest);
-    isolation_guest_drain(guest, 0);
-    guest->vm_stopped = true;
-}
-
 /* The address space is known only after the device is plugged into its bus. */
 static void guest_watch_memory(VirtIOIsolation *guest)
 {
@@ -216,30 +201,111 @@ void isolation_guest_start(VirtIOIsolation *guest, unsigned n,
     }
 }
 
-void isolation_guest_drain(VirtIOIsolation *guest, uint32_t ms)
+/*
+ * Devices that stop together wait together: the time of a stop begins with the
+ * first of them and ends when the main loop comes round again.
+ */
+static struct {
+    int64_t begun_ms;
+    QEMUBH *over;
+} stop;
+
+static void stop_over(void *opaque)
 {
-    int64_t deadline = qemu_clock_get_ms(QEMU_CLOCK_REALTIME) + ms;
+    g_clear_pointer(&stop.over, qemu_bh_delete);
+}
+
+static int64_t stop_begun_ms(void)
+{
+    if (!stop.over) {
+        stop.begun_ms = qemu_clock_get_ms(QEMU_CLOCK_REALTIME);
+        stop.over = qemu_bh_new(stop_over, NULL);
+        qemu_bh_schedule(stop.over);
+    }
+    return stop.begun_ms;
+}
+
+/* The driver has gone, or the VM pauses. */
+static uint32_t guest_stop_ms(const VirtIOIsolation *guest)
+{
+    const VirtIODevice *vdev = guest->vdev;
+    uint32_t stop_ms = guest->iso->user->isolation_config.stop_ms;
+
+    return vdev->use_started && !vdev->started ? MIN(stop_ms, RESET_DRAIN_MS)
+                                               : stop_ms;
+}
+
+/* Return what has been completed by now; what the backend still has. */
+static unsigned guest_drain_once(VirtIOIsolation *guest)
+{
+    unsigned out = 0;
+
+    for (unsigned n = 0; n < guest->num_queues; n++) {
+        if (test_bit(n, guest->started)) {
+            out += isolated_queue_drain(guest->queues[n]);
+        }
+    }
+    return out;
+}
+
+/* Wait for the backend, but not longer than until @deadline_ms. */
+static void guest_drain(VirtIOIsolation *guest, int64_t deadline_ms)
+{
     unsigned nap = NAP_MIN_US;
     unsigned out;
 
     if (guest->vm_stopped || !guest->iso) {
         return;
     }
-    for (;;) {
-        out = 0;
-        for (unsigned n = 0; n < guest->num_queues; n++) {
-            if (test_bit(n, guest->started)) {
-                out += isolated_queue_drain(guest->queues[n]);
-            }
-        }
-        if (!out || qemu_clock_get_ms(QEMU_CLOCK_REALTIME) >= deadline ||
-            !isolation_connected(guest->iso)) {
-            break;
-        }
+    while ((out = guest_drain_once(guest)) &&
+           qemu_clock_get_ms(QEMU_CLOCK_REALTIME) < deadline_ms &&
+           isolation_connection_alive(guest->iso)) {
         g_usleep(nap);
         nap = MIN(nap * 2, NAP_MAX_US);
     }
     trace_vhost_user_isolation_drained(guest->name, out);
+}
+
+void isolation_guest_stop(VirtIOIsolation *guest)
+{
+    isolation_guest_pause(guest);
+    for (unsigned n = 0; n < guest->num_queues; n++) {
+        isolated_queue_unpark(guest->queues[n]);
+        if (test_bit(n, guest->started)) {
+            /* A kick that is found later would start a legacy device. */
+            event_notifier_test_and_clear(virtio_queue_get_host_notifier(
+                virtio_get_queue(guest->vdev, n)));
+        }
+    }
+    guest_drain(guest, stop_begun_ms() + guest_stop_ms(guest));
+    bitmap_zero(guest->started, VIRTIO_QUEUE_MAX);
+}
+
+void isolation_guest_disconnect(VirtIOIsolation *guest)
+{
+    isolation_guest_pause(guest);
+    bitmap_zero(guest->started, VIRTIO_QUEUE_MAX);
+    for (unsigned n = 0; n < guest->num_queues; n++) {
+        isolated_queue_disconnect(guest->queues[n]);
+    }
+}
+
+static void guest_vm_state(void *opaque, bool running, RunState state)
+{
+    VirtIOIsolation *guest = opaque;
+
+    if (running) {
+        guest->vm_stopped = false;
+        isolation_guest_run(guest);
+        return;
+    }
+    /*
+     * The device is stopped by now, unless its socket has just been closed:
+     * then it is stopped later, when guest memory may not change any more.
+     */
+    isolation_guest_pause(guest);
+    guest_drain(guest, 0);
+    guest->vm_stopped = true;
 }
 
 static bool guest_queue_parks(const VirtIOIsolation *guest, unsigned n)
@@ -289,7 +355,7 @@ static void guest_send_event(VirtIOIsolation *guest, unsigned n,
         proxy->id, path, n, fault == ISOLATED_QUEUE_FAULT_BACKEND, why);
 }
 
-void isolation_guest_faulted(void *opaque)
+static void guest_faulted(void *opaque)
 {
     VirtIOIsolation *guest = opaque;
     const char *why;
@@ -318,89 +384,8 @@ void isolation_guest_faulted(void *opaque)
     }
 }
 
-/*
- * What a broken queue had is lost; its driver resets if it knows.  It does not
- * if the queue broke while the VM was stopped to be saved, or if the driver is
- * too old to be told.
- */
-static bool guest_was_told(const VirtIOIsolation *guest, unsigned n)
-{
-    const VirtIODevice *vdev = guest->vdev;
-
-    return test_bit(n, guest->reported) &&
-           (vdev->broken || (vdev->status & VIRTIO_CONFIG_S_NEEDS_RESET));
-}
-
-bool vhost_user_isolation_can_save(VirtIODevice *vdev)
-{
-    VirtIOIsolation *guest = vdev->isolation;
-    unsigned kept = 0;
-
-    for (unsigned n = 0; guest && n < guest->num_queues; n++) {
-        IsolatedQueue *q = guest->queues[n];
-
-        if (isolated_queue_state(q) != ISOLATED_QUEUE_BROKEN) {
-            kept += isolated_queue_in_flight(q);
-        } else if (!guest_was_told(guest, n)) {
-            error_report("%s: memory-isolation: queue %u is broken, and its "
-                         "driver does not know: the VM cannot be saved before "
-                         "the driver resets the device", guest->name, n);
-            return false;
-        }
-    }
-    if (kept) {
-        error_report("%s: memory-isolation: %u request(s) that the backend "
-                     "did not complete cannot be saved; let the VM go on and "
-                     "try again, or raise memory-isolation-stop-ms",
-                     guest->name, kept);
-    }
-    return !kept;
-}
-
-/* Also while it is stopped, if there is something to be entered into it. */
-static bool guest_uses_ring(VirtIOIsolation *guest, unsigned n)
-{
-    return n < guest->num_queues &&
-           (test_bit(n, guest->started) ||
-            isolated_queue_in_flight(guest->queues[n]));
-}
-
-bool vhost_user_isolation_uses_ring(VirtIODevice *vdev, int n)
-{
-    VirtIOIsolation *guest = vdev->isolation;
-
-    if (!guest) {
-        return false;
-    }
-    if (n >= 0) {
-        return guest_uses_ring(guest, n);
-    }
-    for (n = 0; n < guest->num_queues; n++) {
-        if (guest_uses_ring(guest, n)) {
-            return true;
-        }
-    }
-    return false;
-}
-
-/*
- * What waits for an event never ends by itself, so it would be out for ever,
- * and the first event would be given to it instead of to the new driver.  A
- * backend drops it where a ring begins anew; so it does that.
- */
-static void guest_drop_parked(VirtIOIsolation *guest, unsigned n)
-{
-    VhostUserIsolation *iso = guest->iso;
-
-    /* Without an answer to GET_VRING_BASE the connection ends. */
-    if (!iso->lost && !test_bit(n, iso->stopping)) {
-        isolated_queue_forget_orphans(guest->queues[n]);
-        isolation_link_renew(iso, n);
-    }
-}
-
 /* The driver resets already, but whoever runs the machine wants to know. */
-static void guest_report_late(VirtIOIsolation *guest)
+void isolation_guest_report_late(VirtIOIsolation *guest)
 {
     const char *why;
 
@@ -417,31 +402,63 @@ static void guest_report_late(VirtIOIsolation *guest)
     }
 }
 
-void vhost_user_isolation_reset(VirtIODevice *vdev)
+static IsolatedQueue *queue_new(VirtIOIsolation *guest, unsigned n)
 {
-    VirtIOIsolation *guest = vdev->isolation;
-    bool disconnect = false;
+    const VhostUserIsolationConfig *config =
+        &guest->iso->user->isolation_config;
+    uint16_t device_id = guest->vdev->device_id;
 
-    if (!guest) {
-        return;
+    return isolated_queue_new(&(IsolatedQueueConfig) {
+        .vdev = guest->vdev,
+        .vq = virtio_get_queue(guest->vdev, n),
+        .index = n,
+        .scrub = config->scrub,
+        .all_writable = config->copy_all || isolation_lengths_lie(device_id),
+        .merges = isolation_queue_merges(device_id, n),
+        .parks = isolation_queue_parks(device_id, n),
+        .faulted = guest->faulted,
+    });
+}
+
+VirtIOIsolation *isolation_guest_new(VhostUserIsolation *iso,
+                                     VirtIODevice *vdev)
+{
+    DeviceState *proxy = qdev_get_parent_bus(DEVICE(vdev))->parent;
+    VirtIOIsolation *guest = g_new0(VirtIOIsolation, 1);
+
+    guest->vdev = vdev;
+    guest->iso = iso;
+    guest->name = proxy->id ? g_strdup(proxy->id)
+                            : object_get_canonical_path(OBJECT(proxy));
+    guest->iothread = iso->iothread;
+    if (guest->iothread) {
+        object_ref(OBJECT(guest->iothread));
     }
-    /* The device is still started if its socket has just been closed. */
-    isolation_guest_pause(guest);
-    bitmap_zero(guest->started, VIRTIO_QUEUE_MAX);
-    guest_report_late(guest);
-    bitmap_zero(guest->reported, VIRTIO_QUEUE_MAX);
+    guest->num_queues = iso->num_queues;
+    guest->queues = g_new0(IsolatedQueue *, guest->num_queues);
+    guest->faulted = qemu_bh_new(guest_faulted, guest);
     for (unsigned n = 0; n < guest->num_queues; n++) {
-        IsolatedLink *link = isolated_queue_link(guest->queues[n]);
-        bool broken = link && shadow_ring_fault(link->ring);
+        guest->queues[n] = queue_new(guest, n);
+    }
+    guest->vm_state =
+        qemu_add_vm_change_state_handler(guest_vm_state, guest);
+    return guest;
+}
 
-        disconnect |= broken;
-        isolated_queue_reset(guest->queues[n]);
-        if (link && !broken && guest_queue_parks(guest, n)) {
-            guest_drop_parked(guest, n);
-        }
+void isolation_guest_free(VirtIOIsolation *guest)
+{
+    if (guest->memory_watched) {
+        memory_listener_unregister(&guest->memory);
     }
-    if (disconnect) {
-        /* A ring that its backend broke cannot be mended, only replaced. */
-        isolation_disconnect(guest->iso);
+    qemu_del_vm_change_state_handler(guest->vm_state);
+    for (unsigned n = 0; n < guest->num_queues; n++) {
+        isolated_queue_free(guest->queues[n]);
     }
+    qemu_bh_delete(guest->faulted);
+    if (guest->iothread) {
+        object_unref(OBJECT(guest->iothread));
+    }
+    g_free(guest->queues);
+    g_free(guest->name);
+    g_free(guest);
 }

@@ -12,9 +12,16 @@
 #include "hw/virtio/vhost-user.h"
 #include "hw/virtio/vhost-user-isolation.h"
 #include "isolated-queue.h"
+#include "vhost-user-transport.h"
 
 /** Descriptors of a shadow ring at most: as many as a guest's ring has. */
-#define ISOLATION_RING_SIZE VIRTQUEUE_MAX_SIZE
+#define ISOLATION_RING_MAX VIRTQUEUE_MAX_SIZE
+
+/** ... and at least, when a backend refuses more */
+#define ISOLATION_RING_MIN 16
+
+/** Queues at most: SET_VRING_KICK and SET_VRING_CALL have eight bits for one. */
+#define ISOLATION_MAX_QUEUES 256
 
 /** Bytes of a queue's share if the user does not say; sparse. */
 #define ISOLATION_DEFAULT_SHARE (64 * MiB)
@@ -67,6 +74,58 @@ struct VirtIOIsolation {
 };
 
 /**
+ * IsolationConnectionState - what a backend knows, and what can be asked of it
+ *
+ * NONE     no vhost_dev.  There may be a socket that nobody has used.
+ *              isolation_connection_begin() -> GREETED
+ * GREETED  its first vhost_dev is being made, or is there.  Features may be
+ *          asked for again, also when there is no guest yet.
+ *              isolation_connection_choose() -> CHOSEN
+ * CHOSEN   the shadow rings' format and features are fixed, whatever guest
+ *          comes.
+ *              isolation_connection_share() -> SHARED
+ * SHARED   the backend has the region.  Rings can be started and stopped.
+ * LOST     nobody knows what the backend has fetched, or it has broken a ring
+ *          or a rule.  Nothing is sent any more; the socket closes as soon as
+ *          the stack is unwound.
+ *
+ * From each but NONE: isolation_connection_lose() -> LOST (and LOST stays),
+ * isolation_connection_end() -> NONE, when the last vhost_dev goes or the next
+ * connection begins.  All with the BQL held.
+ */
+typedef enum IsolationConnectionState {
+    ISOLATION_CONNECTION_NONE,
+    ISOLATION_CONNECTION_GREETED,
+    ISOLATION_CONNECTION_CHOSEN,
+    ISOLATION_CONNECTION_SHARED,
+    ISOLATION_CONNECTION_LOST,
+    ISOLATION_CONNECTION__MAX
+} IsolationConnectionState;
+
+/**
+ * IsolationRingState - what the backend was told of one ring
+ *
+ * IDLE      nothing since it last stopped.
+ *               op_set_vring_kick() -> TOLD
+ * TOLD      size, base, place, and both notifiers.
+ *               isolation_connection_ring_started() -> STARTED
+ *               op_get_vring_base() -> IDLE
+ * STARTED   its queue was handed to its owner.
+ *               op_dev_start() -> STOPPING
+ * STOPPING  the owner is gone; GET_VRING_BASE is still to come.
+ *               op_get_vring_base() -> IDLE
+ *
+ * The end of the connection and a reset of a device that was not stopped make
+ * them IDLE.
+ */
+typedef enum IsolationRingState {
+    ISOLATION_RING_IDLE,
+    ISOLATION_RING_TOLD,
+    ISOLATION_RING_STARTED,
+    ISOLATION_RING_STOPPING,
+} IsolationRingState;
+
+/**
  * VhostUserIsolation - the connection's side of an isolated device
  *
  * Hangs off VhostUserState: all vhost_devs of a multiqueue device share it.
@@ -76,37 +135,47 @@ struct VirtIOIsolation {
  * @iothread: where the data path runs; a reference of ours
  * @guest: the guest's side, or NULL: netdevs are there before their device
  * @num_queues: see VirtIOIsolation
+ * @transport: of all connections
+ * @ring_limit: descriptors of a ring that backends have not refused
+ * @ring_taken: descriptors of a ring that one has started with
+ * @ring_told: descriptors of a ring that this one was told, 0: none yet
+ * @state: of this connection
+ * @channel: for the backend's own messages, or NULL
  * @devs: this connection's vhost_devs, by their first queue
  * @offered: features that the backend of this connection offered
- * @ring_bits: those of them that the shadow rings use
- * @rings_chosen: so they are, for as long as the connection lives
+ * @ring_bits: those of them that the shadow rings use; from CHOSEN on
  * @region: what this connection's backend can map; NULL before its first start
- * @table_sent: the backend has it
- * @spent: it had one, and its vhost_devs are gone
- * @lost: nobody knows what the backend has fetched
  * @links: by queue index; NULL before its first start
- * @prepared: queues whose rings the backend was told, not started yet
- * @stopping: queues whose GET_VRING_BASE is still to come
+ * @rings: by queue index
  */
 struct VhostUserIsolation {
     VhostUserState *user;
     IOThread *iothread;
     VirtIOIsolation *guest;
     unsigned num_queues;
-    struct vhost_dev *devs[VIRTIO_QUEUE_MAX];
+    VhostUserTransport *transport;
+    uint16_t ring_limit;
+    uint16_t ring_taken;
+    uint16_t ring_told;
+
+    IsolationConnectionState state;
+    VhostUserChannel *channel;
+    struct vhost_dev *devs[ISOLATION_MAX_QUEUES];
     uint64_t offered;
     uint64_t ring_bits;
-    bool rings_chosen;
     BounceRegion *region;
-    bool table_sent;
-    bool spent;
-    bool lost;
-    IsolatedLink *links[VIRTIO_QUEUE_MAX];
-    DECLARE_BITMAP(prepared, VIRTIO_QUEUE_MAX);
-    DECLARE_BITMAP(stopping, VIRTIO_QUEUE_MAX);
+    IsolatedLink *links[ISOLATION_MAX_QUEUES];
+    IsolationRingState rings[ISOLATION_MAX_QUEUES];
 };
 
 /* vhost-user-isolation-guest.c: ownership of the queues.  BQL held. */
+
+/** isolation_guest_new() - the guest's side of @vdev, not started */
+VirtIOIsolation *isolation_guest_new(VhostUserIsolation *iso,
+                                     VirtIODevice *vdev);
+
+/** isolation_guest_free() - @guest has no connection any more */
+void isolation_guest_free(VirtIOIsolation *guest);
 
 /** isolation_guest_start() - queue @n goes through @link; it may run now */
 void isolation_guest_start(VirtIOIsolation *guest, unsigned n,
@@ -118,8 +187,16 @@ void isolation_guest_run(VirtIOIsolation *guest);
 /** isolation_guest_pause() - detach everything; owners are gone afterwards */
 void isolation_guest_pause(VirtIOIsolation *guest);
 
-/** isolation_guest_drain() - wait for the backend, @ms at most in all */
-void isolation_guest_drain(VirtIOIsolation *guest, uint32_t ms);
+/**
+ * isolation_guest_stop() - the device does not use its queues any more
+ *
+ * Waits for the backend, but not longer than a stop may take; all devices that
+ * stop together share one such time.
+ */
+void isolation_guest_stop(VirtIOIsolation *guest);
+
+/** isolation_guest_disconnect() - the links go; what is out is kept */
+void isolation_guest_disconnect(VirtIOIsolation *guest);
 
 /**
  * isolation_guest_out() - requests that a backend still has
@@ -127,55 +204,123 @@ void isolation_guest_drain(VirtIOIsolation *guest, uint32_t ms);
  */
 unsigned isolation_guest_out(VirtIOIsolation *guest, bool parked);
 
-/** isolation_guest_faulted() - report what broke; a QEMUBHFunc */
-void isolation_guest_faulted(void *opaque);
+/**
+ * isolation_guest_report_late() - faults found while the driver resets
+ */
+void isolation_guest_report_late(VirtIOIsolation *guest);
 
-/** isolation_guest_vm_state() - a VMChangeStateHandler */
-void isolation_guest_vm_state(void *opaque, bool running, RunState state);
-
-/* vhost-user-isolation-link.c: region and links of a connection.  BQL held. */
+/* vhost-user-isolation-connection.c.  BQL held. */
 
 /**
- * isolation_region_get() - this connection's region, made if need be
+ * isolation_connection_begin() - a backend is connected, and nothing is known
+ * @iso: no vhost_dev of an earlier connection is left
+ * @errp: set on failure
+ */
+bool isolation_connection_begin(VhostUserIsolation *iso, Error **errp);
+
+/**
+ * isolation_connection_choose() - fix what the shadow rings use
+ * @version_1: whether the backend is told VERSION_1
+ *
+ * Only the first time on a connection.
+ */
+void isolation_connection_choose(VhostUserIsolation *iso, uint16_t device_id,
+                                 bool version_1);
+
+/**
+ * isolation_connection_share() - send the region, once
+ * @ack: wait until the backend has mapped it
+ *
+ * Returns: 0 or a negative error code; then the connection is lost.
+ */
+int isolation_connection_share(VhostUserIsolation *iso, bool ack);
+
+/**
+ * isolation_connection_link() - queue @n's link, made if need be
  *
  * Returns: NULL and *@errp on failure.
  */
-BounceRegion *isolation_region_get(VhostUserIsolation *iso, Error **errp);
+IsolatedLink *isolation_connection_link(VhostUserIsolation *iso, unsigned n,
+                                        Error **errp);
+
+/** isolation_connection_layout() - queue @n's ring, from the region's start */
+ShadowRingLayout isolation_connection_layout(const VhostUserIsolation *iso,
+                                             unsigned n);
 
 /**
- * isolation_link_renew() - queue @n's ring anew, empty, at base 0
+ * isolation_connection_renew_ring() - queue @n's ring anew, empty, at base 0
  *
  * The backend has stopped it, and nobody waits for what was in it any more.
  */
-void isolation_link_renew(VhostUserIsolation *iso, unsigned n);
+void isolation_connection_renew_ring(VhostUserIsolation *iso, unsigned n);
 
-/** isolation_link_get() - queue @n's link; the region is there */
-IsolatedLink *isolation_link_get(VhostUserIsolation *iso, unsigned n,
-                                 Error **errp);
+/** isolation_connection_set_ring() - queue @n's ring gets from @from to @to */
+void isolation_connection_set_ring(VhostUserIsolation *iso, unsigned n,
+                                   IsolationRingState from,
+                                   IsolationRingState to);
 
-/** isolation_link_layout() - queue @n's ring, from the region's start */
-ShadowRingLayout isolation_link_layout(const VhostUserIsolation *iso,
-                                       unsigned n);
-
-/** isolation_connected() - can the backend still answer? */
-bool isolation_connected(const VhostUserIsolation *iso);
-
-/** isolation_disconnect() - close the socket, if it is open */
-void isolation_disconnect(VhostUserIsolation *iso);
-
-/** isolation_connection_drop() - the connection is gone, and all it had */
-void isolation_connection_drop(VhostUserIsolation *iso);
+/** isolation_connection_rings_idle() - the backend's rings are all stopped */
+void isolation_connection_rings_idle(VhostUserIsolation *iso);
 
 /**
- * isolation_guest_leave() - part the guest's side from the connection's
+ * isolation_connection_tell_size() - SET_VRING_NUM for queue @n's ring
+ * @ack: wait until the backend has taken it
  *
- * The connection goes on if it is none the worse for it.
+ * If it does not take it the next connection has shorter rings.
+ *
+ * Returns: 0 or a negative error code; then the connection is lost.
  */
-void isolation_guest_leave(VirtIOIsolation *guest);
+int isolation_connection_tell_size(VhostUserIsolation *iso, unsigned n,
+                                   bool ack);
+
+/** isolation_connection_ring_started() - queue @n's ring is TOLD -> STARTED */
+void isolation_connection_ring_started(VhostUserIsolation *iso, unsigned n);
+
+/** isolation_connection_alive() - can the backend still answer? */
+bool isolation_connection_alive(const VhostUserIsolation *iso);
+
+/**
+ * isolation_connection_lose() - nothing more can be done with this backend
+ * @iso: any; nothing happens if there is no connection
+ *
+ * Its socket is closed from a bottom half.
+ */
+void isolation_connection_lose(VhostUserIsolation *iso);
+
+/**
+ * isolation_connection_end() - free all that it had, close the socket
+ * @iso: the guest's queues use none of it any more
+ */
+void isolation_connection_end(VhostUserIsolation *iso);
 
 /** isolation_check_size() - is the configured size enough for @num_queues? */
 bool isolation_check_size(const VhostUserIsolationConfig *config,
                           unsigned num_queues, Error **errp);
+
+/* vhost-user-isolation-config.c */
+
+/** isolation_check_config() - can @config be had, for @num_queues? */
+bool isolation_check_config(const VhostUserIsolationConfig *config,
+                            unsigned num_queues, Error **errp);
+
+/* vhost-user-isolation-rings.c: entries of VhostOps.  BQL held. */
+
+int isolation_op_set_vring_num(struct vhost_dev *dev,
+                               struct vhost_vring_state *ring);
+int isolation_op_set_vring_base(struct vhost_dev *dev,
+                                struct vhost_vring_state *ring);
+int isolation_op_set_vring_addr(struct vhost_dev *dev,
+                                struct vhost_vring_addr *addr);
+int isolation_op_set_vring_kick(struct vhost_dev *dev,
+                                struct vhost_vring_file *file);
+int isolation_op_set_vring_call(struct vhost_dev *dev,
+                                struct vhost_vring_file *file);
+int isolation_op_set_vring_enable(struct vhost_dev *dev, int enable);
+int isolation_op_dev_start(struct vhost_dev *dev, bool started);
+int isolation_op_get_vring_base(struct vhost_dev *dev,
+                                struct vhost_vring_state *ring);
+int isolation_op_reset_device(struct vhost_dev *dev);
+void isolation_op_reset_status(struct vhost_dev *dev);
 
 /* vhost-user-isolation.c */
 
@@ -188,23 +333,20 @@ bool isolation_check_size(const VhostUserIsolationConfig *config,
  */
 void isolation_release_devs(VhostUserIsolation *iso);
 
-/* vhost-user-isolation-realize.c */
-
-/** isolation_check_config() - can @config be had, for @num_queues? */
-bool isolation_check_config(const VhostUserIsolationConfig *config,
-                            unsigned num_queues, Error **errp);
-
 /* vhost-user-isolation-features.c: pure. */
 
-/** isolation_guest_features() - what the guest may be offered */
-uint64_t isolation_guest_features(uint64_t offered);
+/**
+ * isolation_offered_features() - what the guest may be offered
+ * @wanted: what the device's properties ask for
+ * @offered: what the backend offers
+ */
+uint64_t isolation_offered_features(uint64_t wanted, uint64_t offered);
 
 /**
- * isolation_device_features() - see vhost_user_isolation_features()
- * @wanted: what the device's properties ask for
- * @features: what device and backend have
+ * isolation_device_features() - which of its features a device can have
+ * @features: what its properties ask for
  */
-uint64_t isolation_device_features(uint64_t wanted, uint64_t features);
+uint64_t isolation_device_features(uint64_t features);
 
 /**
  * isolation_check_pins() - does the backend have what the user pins?
@@ -238,6 +380,13 @@ uint64_t isolation_payload_features(uint16_t device_id, uint64_t acked,
 /** isolation_refused() - why a device type cannot be isolated, or NULL */
 const char *isolation_refused(uint16_t device_id);
 
+/**
+ * isolation_ring_size() - descriptors of a shadow ring if the user does not say
+ *
+ * What backends of this type are known to take.
+ */
+uint16_t isolation_ring_size(uint16_t device_id);
+
 /** isolation_queue_merges() - does a completion consist of several requests? */
 bool isolation_queue_merges(uint16_t device_id, unsigned n);
 
@@ -246,10 +395,5 @@ bool isolation_queue_parks(uint16_t device_id, unsigned n);
 
 /** isolation_lengths_lie() - do backends of this type report too little? */
 bool isolation_lengths_lie(uint16_t device_id);
-
-/* vhost-user-isolation-query.c */
-
-/** isolation_add_stats() - the property memory-isolation-stats of @guest */
-void isolation_add_stats(VirtIOIsolation *guest);
 
 #endif /* HW_VIRTIO_VHOST_USER_ISOLATION_INTERNAL_H */

@@ -1,9 +1,6 @@
 /*
  * Descriptor chains popped from the guest without mapping their buffers.
  *
- * Implemented in virtio-chain.c.inc, which virtio.c includes: VirtQueue is
- * private there.
- *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 

@@ -39,8 +39,8 @@ static const DeviceConfig configs[] = {
     { "on/packed-on-pinned", .isolated = true, .guest_packed = true,
       .guest_event_idx = true,
       .backend_features = PACKED | EVENT_IDX | INDIRECT,
-      .pins = ",memory-isolation-packed=off,memory-isolation-event-idx=off,"
-              "memory-isolation-indirect=off",
+      .pins = ",x-memory-isolation-packed=off,x-memory-isolation-event-idx=off,"
+              "x-memory-isolation-indirect=off",
       .pinned_off = PACKED | EVENT_IDX | INDIRECT },
     { "on/iothread", .isolated = true, .iothread = true,
       .guest_event_idx = true, .backend_features = EVENT_IDX | INDIRECT },

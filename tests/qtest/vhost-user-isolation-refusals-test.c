@@ -43,29 +43,47 @@ static const Refusal refusals[] = {
     { "vga", CHARDEV "-device vhost-user-vga,chardev=socket,"
       "memory-isolation=on", 0, "contain guest addresses" },
     { "packed-on-split-backend", SCSI ",memory-isolation=on,"
-      "memory-isolation-packed=on", 0,
-      "memory-isolation-packed=on, but the backend does not offer it" },
+      "x-memory-isolation-packed=on", 0,
+      "x-memory-isolation-packed=on, but the backend does not offer it" },
     { "packed-on-split-backend-rng", RNG ",memory-isolation=on,"
-      "memory-isolation-packed=on", 0,
-      "memory-isolation-packed=on, but the backend does not offer it" },
+      "x-memory-isolation-packed=on", 0,
+      "x-memory-isolation-packed=on, but the backend does not offer it" },
     { "packed-on-split-backend-scmi", SCMI ",memory-isolation=on,"
-      "memory-isolation-packed=on", 0,
-      "memory-isolation-packed=on, but the backend does not offer it",
+      "x-memory-isolation-packed=on", 0,
+      "x-memory-isolation-packed=on, but the backend does not offer it",
       .arm_only = true },
     { "event-idx-without", SCSI ",memory-isolation=on,"
-      "memory-isolation-event-idx=on", PACKED,
-      "memory-isolation-event-idx=on, but the backend does not offer it" },
+      "x-memory-isolation-event-idx=on", PACKED,
+      "x-memory-isolation-event-idx=on, but the backend does not offer it" },
     { "indirect-without", SCSI ",memory-isolation=on,"
-      "memory-isolation-indirect=on", PACKED,
-      "memory-isolation-indirect=on, but the backend does not offer it" },
+      "x-memory-isolation-indirect=on", PACKED,
+      "x-memory-isolation-indirect=on, but the backend does not offer it" },
     { "size-too-small", RNG ",memory-isolation=on,memory-isolation-size=4096",
       0, "memory-isolation-size=4096 is too small for 1 queue(s)" },
     { "size-too-small-net", NET ",memory-isolation=on,"
       "memory-isolation-size=4096", 0, "memory-isolation-size=4096 is too "
       "small" },
     { "too-many-queues", CHARDEV "-netdev vhost-user,id=net,chardev=socket,"
-      "queues=600,memory-isolation=on", 0, "is possible for 1024 queues at "
+      "queues=600,memory-isolation=on", 0, "is possible for 256 queues at "
       "most, not 1200" },
+    { "queues-beyond-eight-bits", CHARDEV "-netdev vhost-user,id=net,"
+      "chardev=socket,queues=129,memory-isolation=on", 0,
+      "is possible for 256 queues at most, not 258" },
+    { "no-time-to-answer", RNG ",memory-isolation=on,"
+      "memory-isolation-timeout-ms=0", 0,
+      "memory-isolation-timeout-ms=0 leaves the backend no time to answer" },
+    { "ring-size-is-odd", RNG ",memory-isolation=on,"
+      "memory-isolation-ring-size=100", 0,
+      "memory-isolation-ring-size=100 is not a power of two up to 1024" },
+    { "ring-size-too-large-net", NET ",memory-isolation=on,"
+      "memory-isolation-ring-size=2048", 0,
+      "memory-isolation-ring-size=2048 is not a power of two up to 1024" },
+    { "chardev-of-another-type", "-chardev null,id=socket "
+      "-device vhost-user-rng-pci,chardev=socket,memory-isolation=on", 0,
+      "needs a chardev of the type socket" },
+    { "timeout-alone", RNG ",memory-isolation-timeout-ms=1", 0,
+      "memory-isolation-timeout-ms has no effect without "
+      "memory-isolation=on" },
     { "size-too-large", RNG ",memory-isolation=on,memory-isolation-size=1T",
       0, "is too large" },
     { "size-alone", RNG ",memory-isolation-size=64M", 0,
@@ -74,8 +92,8 @@ static const Refusal refusals[] = {
       "memory-isolation-size has no effect without memory-isolation=on" },
     { "scrub-alone", BLK ",memory-isolation-scrub=off", 0,
       "memory-isolation-scrub has no effect without memory-isolation=on" },
-    { "packed-alone", RNG ",memory-isolation-packed=off", 0,
-      "memory-isolation-packed has no effect without memory-isolation=on" },
+    { "packed-alone", RNG ",x-memory-isolation-packed=off", 0,
+      "x-memory-isolation-packed has no effect without memory-isolation=on" },
 };
 
 static const MockModel model = { .num_queues = 3 };
@@ -106,7 +124,8 @@ static void test_refusal(const void *opaque)
     MockBackend *b = mock_backend_new(&model, refusal->offers, NULL, socket);
     int status;
 
-    args = g_strconcat(parts[0], socket, parts[1], NULL);
+    args = parts[1] ? g_strconcat(parts[0], socket, parts[1], NULL)
+                    : g_strdup(parts[0]);
     text = run_qemu(args, &status);
     mock_backend_free(b);
     unlink(socket);

@@ -24,8 +24,8 @@
 static void test_guest_sees_no_backend_ring(void)
 {
     uint64_t payload = VERSION_1 | ANY_LAYOUT | SOCKET;
-    uint64_t none = isolation_guest_features(payload);
-    uint64_t all = isolation_guest_features(ALL & ~DEVICE_BITS);
+    uint64_t none = isolation_offered_features(ALL, payload);
+    uint64_t all = isolation_offered_features(ALL, ALL & ~DEVICE_BITS);
 
     g_assert_cmphex(none, ==, all);
     g_assert_true(none & BIT_ULL(VIRTIO_F_RING_PACKED));
@@ -38,11 +38,12 @@ static void test_guest_sees_no_backend_ring(void)
 
 static void test_payload_bits_follow_backend(void)
 {
-    g_assert_cmphex(isolation_guest_features(0) & DEVICE_BITS, ==, 0);
-    g_assert_cmphex(isolation_guest_features(ALL) & DEVICE_BITS, ==,
+    g_assert_cmphex(isolation_offered_features(ALL, 0) & DEVICE_BITS, ==, 0);
+    g_assert_cmphex(isolation_offered_features(ALL, ALL) & DEVICE_BITS, ==,
                     DEVICE_BITS);
-    g_assert_false(isolation_guest_features(0) & (VERSION_1 | ANY_LAYOUT));
-    g_assert_true(isolation_guest_features(VERSION_1) & VERSION_1);
+    g_assert_false(isolation_offered_features(ALL, 0) &
+                   (VERSION_1 | ANY_LAYOUT));
+    g_assert_true(isolation_offered_features(ALL, VERSION_1) & VERSION_1);
 }
 
 /* Whatever the guest acknowledges about its ring, the backend is not told. */
@@ -138,11 +139,12 @@ static void test_pin_that_the_backend_lacks(void)
 /* A device that offers whatever its backend has must not offer its rings. */
 static void test_properties_decide_about_the_ring(void)
 {
-    uint64_t backend = isolation_guest_features(VERSION_1 | BIT_ULL(3));
-    uint64_t got = isolation_device_features(0, backend);
+    uint64_t got = isolation_offered_features(0, VERSION_1 | BIT_ULL(3));
 
     g_assert_cmphex(got, ==, VERSION_1 | BIT_ULL(3));
-    got = isolation_device_features(ALL, backend);
+    g_assert_cmphex(isolation_device_features(ALL) & DEVICE_BITS, ==,
+                    DEVICE_BITS);
+    got = isolation_device_features(ALL & ~BIT_ULL(4));
     g_assert_true(got & PACKED);
     g_assert_false(got & BIT_ULL(VIRTIO_F_IN_ORDER));
     g_assert_false(got & BIT_ULL(VIRTIO_F_RING_RESET));

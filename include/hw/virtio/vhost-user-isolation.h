@@ -23,16 +23,22 @@ struct vhost_dev;
 /** memory-isolation-stop-ms if the user does not say */
 #define ISOLATION_DEFAULT_STOP_MS 2000
 
+/** memory-isolation-timeout-ms if the user does not say */
+#define ISOLATION_DEFAULT_TIMEOUT_MS 5000
+
 /**
  * VhostUserIsolationConfig - what the user asked for
  * @enabled: memory-isolation
  * @size: memory-isolation-size, bytes of the whole region; 0: choose
  * @stop_ms: memory-isolation-stop-ms, how long a stop waits for requests
+ * @timeout_ms: memory-isolation-timeout-ms, how long one answer may take
+ * @ring_size: memory-isolation-ring-size, descriptors; 0: choose
  * @scrub: memory-isolation-scrub
- * @copy_all: memory-isolation-copy-all, whatever used.len says
- * @packed: memory-isolation-packed, format of the shadow rings
- * @event_idx: memory-isolation-event-idx, feature of the shadow rings
- * @indirect: memory-isolation-indirect, feature of the shadow rings
+ * @copy_all: x-memory-isolation-copy-all, whatever used.len says
+ * @packed: x-memory-isolation-packed, format of the shadow rings
+ * @event_idx: x-memory-isolation-event-idx, feature of the shadow rings
+ * @indirect: x-memory-isolation-indirect, feature of the shadow rings
+ * @kick_aio: x-memory-isolation-kick-aio, insist on kicks that cannot block
  * @iothread: where the data path runs; NULL: main loop
  *
  * Fixed once the device is realized, or the netdev or object is made.
@@ -41,7 +47,10 @@ typedef struct VhostUserIsolationConfig {
     bool enabled;
     bool scrub;
     bool copy_all;
+    bool kick_aio;
+    uint16_t ring_size;
     uint32_t stop_ms;
+    uint32_t timeout_ms;
     uint64_t size;
     OnOffAuto packed;
     OnOffAuto event_idx;
@@ -66,24 +75,29 @@ typedef struct VhostUserIsolationConfig {
         DEFINE_PROP_UINT32("memory-isolation-stop-ms", _state,              \
                            _field.isolation_config.stop_ms,                 \
                            ISOLATION_DEFAULT_STOP_MS),                      \
+        DEFINE_PROP_UINT32("memory-isolation-timeout-ms", _state,           \
+                           _field.isolation_config.timeout_ms,              \
+                           ISOLATION_DEFAULT_TIMEOUT_MS),                   \
+        DEFINE_PROP_UINT16("memory-isolation-ring-size", _state,            \
+                           _field.isolation_config.ring_size, 0),           \
         DEFINE_PROP_BOOL("memory-isolation-scrub", _state,                  \
                          _field.isolation_config.scrub, true),              \
-        DEFINE_PROP_BOOL("memory-isolation-copy-all", _state,               \
+        DEFINE_PROP_BOOL("x-memory-isolation-copy-all", _state,             \
                          _field.isolation_config.copy_all, false),          \
-        DEFINE_PROP_ON_OFF_AUTO("memory-isolation-packed", _state,          \
+        DEFINE_PROP_ON_OFF_AUTO("x-memory-isolation-packed", _state,        \
                                 _field.isolation_config.packed,             \
                                 ON_OFF_AUTO_AUTO),                          \
-        DEFINE_PROP_ON_OFF_AUTO("memory-isolation-event-idx", _state,       \
+        DEFINE_PROP_ON_OFF_AUTO("x-memory-isolation-event-idx", _state,     \
                                 _field.isolation_config.event_idx,          \
                                 ON_OFF_AUTO_AUTO),                          \
-        DEFINE_PROP_ON_OFF_AUTO("memory-isolation-indirect", _state,        \
+        DEFINE_PROP_ON_OFF_AUTO("x-memory-isolation-indirect", _state,      \
                                 _field.isolation_config.indirect,           \
                                 ON_OFF_AUTO_AUTO),                          \
+        DEFINE_PROP_BOOL("x-memory-isolation-kick-aio", _state,             \
+                         _field.isolation_config.kick_aio, false),          \
         DEFINE_PROP_LINK("iothread", _state,                                \
                          _field.isolation_config.iothread,                  \
                          TYPE_IOTHREAD, IOThread *))
-
-#ifdef CONFIG_VHOST_USER
 
 /**
  * vhost_user_isolation_possible() - can this type of device be isolated?
@@ -148,6 +162,15 @@ bool vhost_user_isolation_attach(VhostUserState *user, VirtIODevice *vdev,
                                  Error **errp);
 
 /**
+ * vhost_user_isolation_dial() - wait for the backend's connection
+ * @user: any; nothing happens if it is not isolated
+ * @errp: set on failure; names the way out
+ *
+ * A machine that runs is not kept waiting for long.  BQL held.
+ */
+bool vhost_user_isolation_dial(VhostUserState *user, Error **errp);
+
+/**
  * vhost_user_isolation_realize() - make both sides of an isolated device
  * @user: its vhost-user state, with the configuration
  * @vdev: after virtio_add_queue() for all its queues, before vhost_dev_init()
@@ -162,76 +185,75 @@ bool vhost_user_isolation_realize(VhostUserState *user, VirtIODevice *vdev,
  * vhost_user_isolation_cleanup() - free the connection's side
  * @user: its vhost_devs are gone; nothing happens if it is not isolated
  *
- * The device may still be there; it goes without from now on.  BQL held.
+ * The device may still be there; it goes without from now on.  Nobody listens
+ * to the chardev any more: it is disconnected.  BQL held.
  */
 void vhost_user_isolation_cleanup(VhostUserState *user);
 
 /**
- * vhost_user_isolation_unrealize() - free the guest's side
- * @vdev: stopped; nothing happens if it is not isolated
+ * vhost_user_isolation_connect() - @dev begins to talk to its backend
+ * @dev: before its first message
+ * @user: its state; nothing happens if it is not isolated
+ * @errp: set on failure
  *
- * The connection may still be there, for the next device.  BQL held.
+ * The vhost_dev with queue 0 is the first on a new connection.  Gives @dev the
+ * operations of an isolated device.
  */
-void vhost_user_isolation_unrealize(VirtIODevice *vdev);
+bool vhost_user_isolation_connect(struct vhost_dev *dev, VhostUserState *user,
+                                  Error **errp);
 
 /**
- * vhost_user_isolation_reset() - the guest has reset the device
- * @vdev: any; before its queues are cleared.  BQL held.
+ * vhost_user_isolation_connected() - does @dev find what the user asked for?
+ * @dev: isolated, at the end of vhost-user's backend_init
+ * @features: what the backend offers
+ * @errp: set on failure; names the property and the way out
  *
- * After it has returned, no byte of guest RAM changes on behalf of requests
- * made before.
+ * Returns: 0 or a negative error code.
  */
-void vhost_user_isolation_reset(VirtIODevice *vdev);
+int vhost_user_isolation_connected(struct vhost_dev *dev, uint64_t features,
+                                   Error **errp);
 
 /**
- * vhost_user_isolation_can_save() - is nothing out that a stream would lose?
- * @vdev: any, stopped
- *
- * Returns: false, after an error message, if the backend has kept requests
- * longer than the stop waited for them.
+ * vhost_user_isolation_explain() - why did the last connection end?
+ * @user: isolated
+ * @errp: set
  */
-bool vhost_user_isolation_can_save(VirtIODevice *vdev);
+void vhost_user_isolation_explain(VhostUserState *user, Error **errp);
 
 /**
- * vhost_user_isolation_uses_ring() - is the queue's ring being processed?
- * @vdev: any
- * @n: queue, or -1 for any of them
+ * vhost_user_isolation_write() - send a message to a backend
+ * @user: isolated
+ * @msg: as on the socket
+ * @size: bytes
+ * @fds: sent along; stay the caller's
+ * @num_fds: of them
  *
- * Or does it still have requests of the guest that have not come back?  Its
- * size, addresses and features must stay as they are until the device is
- * stopped, whatever the guest writes: virtio 1.2, 4.1.4.3.2 forbids it to.
+ * Returns: 0 or a negative error code.
  */
-bool vhost_user_isolation_uses_ring(VirtIODevice *vdev, int n);
+int vhost_user_isolation_write(VhostUserState *user, const void *msg,
+                               size_t size, const int *fds, unsigned num_fds);
 
 /**
- * vhost_user_isolated() - does @dev keep guest RAM from its backend?
- * @dev: initialized or not
+ * vhost_user_isolation_read() - receive the answer to the message sent last
+ * @user: isolated
+ * @msg: set
+ * @max: bytes that fit there
+ *
+ * Waits, but not for ever.
+ *
+ * Returns: 0 or a negative error code.
  */
-bool vhost_user_isolated(const struct vhost_dev *dev);
+int vhost_user_isolation_read(VhostUserState *user, void *msg, size_t max);
 
 /**
- * vhost_user_isolation_init_dev() - put isolation between @dev and its backend
- * @dev: connected, at the end of vhost-user's backend_init
- * @user: @dev's state; nothing happens if it is not isolated
+ * vhost_user_isolation_setup_channel() - let a backend send messages itself
+ * @dev: isolated
  *
- * The vhost_dev with queue 0 is the first on a new connection.
+ * Does nothing if @dev does not listen to any.
  *
- * Returns: true if @dev is isolated.
+ * Returns: 0 or a negative error code.
  */
-bool vhost_user_isolation_init_dev(struct vhost_dev *dev,
-                                   VhostUserState *user);
-
-/**
- * vhost_user_isolation_features() - which of them may the guest be offered?
- * @dev: any; unchanged if it is not isolated
- * @wanted: what the device's properties ask for
- * @features: what device and backend have
- *
- * Ring and transport bits follow @wanted, so far as QEMU implements them; the
- * others are left as they are.
- */
-uint64_t vhost_user_isolation_features(const struct vhost_dev *dev,
-                                       uint64_t wanted, uint64_t features);
+int vhost_user_isolation_setup_channel(struct vhost_dev *dev);
 
 /**
  * vhost_user_isolation_protocol_features() - which of them may be used
@@ -240,39 +262,5 @@ uint64_t vhost_user_isolation_features(const struct vhost_dev *dev,
  */
 uint64_t vhost_user_isolation_protocol_features(const VhostUserState *user,
                                                 uint64_t features);
-
-#else /* !CONFIG_VHOST_USER */
-
-static inline void vhost_user_isolation_unrealize(VirtIODevice *vdev)
-{
-}
-
-static inline void vhost_user_isolation_reset(VirtIODevice *vdev)
-{
-}
-
-static inline bool vhost_user_isolation_can_save(VirtIODevice *vdev)
-{
-    return true;
-}
-
-static inline bool vhost_user_isolation_uses_ring(VirtIODevice *vdev, int n)
-{
-    return false;
-}
-
-static inline bool vhost_user_isolated(const struct vhost_dev *dev)
-{
-    return false;
-}
-
-static inline uint64_t
-vhost_user_isolation_features(const struct vhost_dev *dev, uint64_t wanted,
-                              uint64_t features)
-{
-    return features;
-}
-
-#endif /* CONFIG_VHOST_USER */
 
 #endif /* HW_VIRTIO_VHOST_USER_ISOLATION_H */

@@ -52,7 +52,7 @@ class DeviceCase(IsolationTest):
         """For -netdev; the device has the guest's side then."""
         props = isolation_args(vm, self.iothread, self.isolated, size)
         if self.isolated and len(cell.row.rings) > 1:
-            props += ",memory-isolation-packed=" + \
+            props += ",x-memory-isolation-packed=" + \
                 ("on" if cell.ring == "packed" else "off")
         return props
 

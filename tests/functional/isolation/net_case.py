@@ -56,7 +56,7 @@ class Frames:
         netdev = isolation_args(self.vm, self.iothread, self.isolated,
                                 setup.size)
         if netdev:
-            netdev += (",memory-isolation-packed="
+            netdev += (",x-memory-isolation-packed="
                        f"{'on' if setup.packed else 'off'}")
         for number, path in enumerate(self.backend.sockets):
             add_interface(self.vm, path, number, queues=setup.queues,

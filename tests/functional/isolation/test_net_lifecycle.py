@@ -157,7 +157,7 @@ class Lifecycle(Frames):
         members: dict[str, object] = {}
         if self.isolated:
             members = {"memory-isolation": True,
-                       "memory-isolation-packed": "on"}
+                       "x-memory-isolation-packed": "on"}
             if self.iothread:
                 members["iothread"] = "io0"
         return members

@@ -1,0 +1,124 @@
+/*
+ * vhost-user: find the backend of a device that is being made.
+ *
+ * A chardev with reconnect-ms connects in the background, and one whose device
+ * was unplugged is not connected any more; so a device waits for its backend
+ * when it is realized.  Before the machine runs that may take as long as it
+ * takes.  Later the monitor waits too, and a socket whose owner lets others
+ * wait in its queue must not stop a running machine: connect() is called in a
+ * thread that can be left behind.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qemu/atomic.h"
+#include "qemu/sockets.h"
+#include "qemu/thread.h"
+#include "qapi/clone-visitor.h"
+#include "qapi/error.h"
+#include "qapi/qapi-visit-sockets.h"
+#include "chardev/char-socket.h"
+#include "hw/qdev-core.h"
+#include "vhost-user-transport.h"
+
+/**
+ * Dial - one attempt
+ * @refs: the thread's, and that of who waits
+ * @addr: where to
+ * @fd: socket; -1: none
+ * @err: why not
+ * @done: posted once
+ */
+typedef struct Dial {
+    int refs;
+    SocketAddress *addr;
+    int fd;
+    Error *err;
+    QemuSemaphore done;
+} Dial;
+
+static void dial_unref(Dial *dial)
+{
+    if (qatomic_fetch_dec(&dial->refs) > 1) {
+        return;
+    }
+    if (dial->fd >= 0) {
+        close(dial->fd);
+    }
+    error_free(dial->err);
+    qapi_free_SocketAddress(dial->addr);
+    qemu_sem_destroy(&dial->done);
+    g_free(dial);
+}
+
+static void *dial_thread(void *opaque)
+{
+    Dial *dial = opaque;
+
+    dial->fd = socket_connect(dial->addr, &dial->err);
+    qemu_sem_post(&dial->done);
+    dial_unref(dial);
+    return NULL;
+}
+
+static Dial *dial_start(const SocketAddress *addr)
+{
+    Dial *dial = g_new0(Dial, 1);
+    QemuThread thread;
+
+    dial->refs = 2;
+    dial->addr = QAPI_CLONE(SocketAddress, addr);
+    dial->fd = -1;
+    qemu_sem_init(&dial->done, 0);
+    qemu_thread_create(&thread, "vhost-user-dial", dial_thread, dial,
+                       QEMU_THREAD_DETACHED);
+    return dial;
+}
+
+static bool dial_in_time(Chardev *chr, uint32_t timeout_ms, Error **errp)
+{
+    Dial *dial = dial_start(SOCKET_CHARDEV(chr)->addr);
+    bool ok = false;
+
+    if (qemu_sem_timedwait(&dial->done, timeout_ms) < 0) {
+        error_setg(errp, "chardev '%s': the backend did not take the "
+                   "connection within memory-isolation-timeout-ms",
+                   chr->label);
+    } else if (dial->fd < 0) {
+        error_propagate(errp, g_steal_pointer(&dial->err));
+    } else if (qemu_chr_add_client(chr, dial->fd) < 0) {
+        error_setg(errp, "chardev '%s' is just connecting; try again",
+                   chr->label);
+    } else {
+        dial->fd = -1;
+        ok = true;
+    }
+    dial_unref(dial);
+    return ok;
+}
+
+bool vhost_user_dial(CharBackend *be, uint32_t timeout_ms, Error **errp)
+{
+    Chardev *chr = qemu_chr_fe_get_driver(be);
+    SocketChardev *s;
+
+    if (!object_dynamic_cast(OBJECT(chr), TYPE_CHARDEV_SOCKET)) {
+        error_setg(errp, "memory-isolation=on needs a chardev of the type "
+                   "socket, which '%s' is not", chr->label);
+        return false;
+    }
+    s = SOCKET_CHARDEV(chr);
+    if (s->state == TCP_CHARDEV_STATE_CONNECTED) {
+        return true;
+    }
+    if (!phase_check(PHASE_MACHINE_READY)) {
+        return qemu_chr_fe_wait_connected(be, errp) >= 0;
+    }
+    if (s->is_listen) {
+        error_setg(errp, "chardev '%s': no backend is connected; start it "
+                   "before the device is added", chr->label);
+        return false;
+    }
+    return dial_in_time(chr, timeout_ms, errp);
+}

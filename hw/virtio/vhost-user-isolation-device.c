@@ -1,0 +1,334 @@
+/*
+ * vhost-user memory isolation: a device, made of two sides.
+ *
+ * A device has a guest's side, which hangs off VirtIODevice, and a
+ * connection's side, which hangs off VhostUserState.  Most devices hold their
+ * VhostUserState and make both in realize.  A netdev or a cryptodev holds it
+ * for them: it is there, and connected, before the device; the device can be
+ * unplugged and another plugged, or the netdev can go first.  So either side
+ * can be without the other.
+ *
+ * To the virtio core a device that is isolated has a ring user
+ * (VirtIORingUserOps), which is its guest's side.
+ *
+ * What cannot be isolated fails here, with a message that names the property
+ * and the way out.
+ *
+ * SPDX-License-Identifier: GPL-2.0-or-later
+ */
+
+#include "qemu/osdep.h"
+#include "qapi/error.h"
+#include "qapi/visitor.h"
+#include "hw/virtio/virtio-bus.h"
+#include "vhost-user-isolation-internal.h"
+
+bool vhost_user_isolation_possible(bool enabled, uint16_t device_id,
+                                   const char *name, Error **errp)
+{
+    const char *why = enabled ? isolation_refused(device_id) : NULL;
+
+    if (why) {
+        error_setg(errp, "memory-isolation=on is not possible for %s: %s",
+                   name, why);
+    }
+    return !why;
+}
+
+typedef struct StatName {
+    const char *name;
+    size_t offset;
+} StatName;
+
+#define STAT(_name, _field) { _name, offsetof(IsolatedQueueStats, _field) }
+
+static const StatName stat_names[] = {
+    STAT("requests", requests),
+    STAT("bytes-out", bytes_out),
+    STAT("bytes-in", bytes_in),
+    STAT("forward-batches", forward_runs),
+    STAT("return-batches", return_runs),
+    STAT("kicks", kicks),
+    STAT("calls", calls),
+    STAT("guest-kicks", guest_kicks),
+    STAT("parked", parked),
+    STAT("clamped", clamped),
+    STAT("allocations", allocations),
+};
+
+static uint64_t stat_sum(const VirtIOIsolation *guest, size_t offset)
+{
+    uint64_t sum = 0;
+
+    for (unsigned n = 0; n < guest->num_queues; n++) {
+        const void *stats = isolated_queue_stats(guest->queues[n]);
+
+        sum += stat64_get((const Stat64 *)(stats + offset));
+    }
+    return sum;
+}
+
+static void stats_get(Object *obj, Visitor *v, const char *name, void *opaque,
+                      Error **errp)
+{
+    VirtIOIsolation *guest = opaque;
+
+    if (!visit_start_struct(v, name, NULL, 0, errp)) {
+        return;
+    }
+    for (size_t i = 0; i < ARRAY_SIZE(stat_names); i++) {
+        uint64_t sum = stat_sum(guest, stat_names[i].offset);
+
+        if (!visit_type_uint64(v, stat_names[i].name, &sum, errp)) {
+            break;
+        }
+    }
+    visit_end_struct(v, NULL);
+}
+
+/*
+ * What a broken queue had is lost; its driver resets if it knows.  It does not
+ * if the queue broke while the VM was stopped to be saved, or if the driver is
+ * too old to be told.
+ */
+static bool guest_was_told(const VirtIOIsolation *guest, unsigned n)
+{
+    const VirtIODevice *vdev = guest->vdev;
+
+    return test_bit(n, guest->reported) &&
+           (vdev->broken || (vdev->status & VIRTIO_CONFIG_S_NEEDS_RESET));
+}
+
+static bool guest_can_save(VirtIODevice *vdev, Error **errp)
+{
+    VirtIOIsolation *guest = vdev->ring_user;
+    unsigned kept = 0;
+
+    for (unsigned n = 0; n < guest->num_queues; n++) {
+        IsolatedQueue *q = guest->queues[n];
+
+        if (isolated_queue_state(q) != ISOLATED_QUEUE_BROKEN) {
+            kept += isolated_queue_in_flight(q);
+        } else if (!guest_was_told(guest, n)) {
+            error_setg(errp, "%s: memory-isolation: queue %u is broken, and "
+                       "its driver does not know: the VM cannot be saved "
+                       "before the driver resets the device", guest->name, n);
+            return false;
+        }
+    }
+    if (kept) {
+        error_setg(errp, "%s: memory-isolation: %u request(s) that the backend "
+                   "did not complete cannot be saved; let the VM go on and try "
+                   "again, or raise memory-isolation-stop-ms", guest->name,
+                   kept);
+    }
+    return !kept;
+}
+
+/* Also while it is stopped, if there is something to be entered into it. */
+static bool guest_uses_ring(VirtIOIsolation *guest, unsigned n)
+{
+    return n < guest->num_queues &&
+           (test_bit(n, guest->started) ||
+            isolated_queue_in_flight(guest->queues[n]));
+}
+
+static bool guest_uses_rings(VirtIODevice *vdev, int n)
+{
+    VirtIOIsolation *guest = vdev->ring_user;
+
+    if (n >= 0) {
+        return guest_uses_ring(guest, n);
+    }
+    for (n = 0; n < guest->num_queues; n++) {
+        if (guest_uses_ring(guest, n)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/*
+ * What waits for an event never ends by itself, so it would be out for ever,
+ * and the first event would be given to it instead of to the new driver.  A
+ * backend drops it where a ring begins anew; so it does that.
+ */
+static void guest_drop_parked(VirtIOIsolation *guest, unsigned n)
+{
+    VhostUserIsolation *iso = guest->iso;
+
+    /* Without an answer to GET_VRING_BASE the connection ends. */
+    if (iso->state == ISOLATION_CONNECTION_SHARED &&
+        iso->rings[n] != ISOLATION_RING_STOPPING) {
+        isolated_queue_forget_orphans(guest->queues[n]);
+        isolation_connection_renew_ring(iso, n);
+    }
+}
+
+/*
+ * After it no byte of guest RAM changes on behalf of requests made before.
+ */
+static void guest_reset(VirtIODevice *vdev)
+{
+    VirtIOIsolation *guest = vdev->ring_user;
+    bool lose = false;
+
+    /* The device is still started if its socket has just been closed. */
+    isolation_guest_pause(guest);
+    bitmap_zero(guest->started, VIRTIO_QUEUE_MAX);
+    isolation_guest_report_late(guest);
+    bitmap_zero(guest->reported, VIRTIO_QUEUE_MAX);
+    for (unsigned n = 0; n < guest->num_queues; n++) {
+        IsolatedLink *link = isolated_queue_link(guest->queues[n]);
+        bool broken = link && shadow_ring_fault(link->ring);
+
+        lose |= broken;
+        isolated_queue_reset(guest->queues[n]);
+        if (link && !broken && isolation_queue_parks(vdev->device_id, n)) {
+            guest_drop_parked(guest, n);
+        }
+    }
+    if (lose) {
+        /* A ring that its backend broke cannot be mended, only replaced. */
+        isolation_connection_lose(guest->iso);
+    }
+}
+
+/* Can the backend serve another device as it is? */
+static bool guest_leaves_nothing(VirtIOIsolation *guest)
+{
+    for (unsigned n = 0; n < guest->num_queues; n++) {
+        IsolatedLink *link = isolated_queue_link(guest->queues[n]);
+
+        if (link && shadow_ring_fault(link->ring)) {
+            return false;
+        }
+    }
+    return !isolation_guest_out(guest, true);
+}
+
+static void guest_cleanup(VirtIODevice *vdev)
+{
+    VirtIOIsolation *guest = vdev->ring_user;
+    VhostUserIsolation *iso = guest->iso;
+
+    if (iso) {
+        if (!guest_leaves_nothing(guest)) {
+            isolation_connection_lose(iso);
+        }
+        isolation_guest_disconnect(guest);
+        iso->guest = NULL;
+    }
+    object_property_del(OBJECT(vdev), "memory-isolation-stats");
+    isolation_guest_free(guest);
+    vdev->ring_user_ops = NULL;
+    vdev->ring_user = NULL;
+}
+
+static const VirtIORingUserOps ring_user_ops = {
+    .reset = guest_reset,
+    .cleanup = guest_cleanup,
+    .uses_ring = guest_uses_rings,
+    .can_save = guest_can_save,
+};
+
+bool vhost_user_isolation_init(VhostUserState *user, unsigned num_queues,
+                               Error **errp)
+{
+    const VhostUserIsolationConfig *config = &user->isolation_config;
+    VhostUserIsolation *iso;
+
+    if (!isolation_check_config(config, num_queues, errp)) {
+        return false;
+    }
+    if (!config->enabled) {
+        return true;
+    }
+    iso = g_new0(VhostUserIsolation, 1);
+    iso->user = user;
+    iso->num_queues = num_queues;
+    iso->ring_limit = ISOLATION_RING_MAX;
+    iso->transport = vhost_user_transport_new(user->chr, config->timeout_ms);
+    user->isolation = iso;
+    iso->iothread = config->iothread;
+    if (iso->iothread) {
+        object_ref(OBJECT(iso->iothread));
+    }
+    return true;
+}
+
+/*
+ * The socket is closed with it, since a backend knows one region a connection,
+ * and the next device would have another.
+ */
+void vhost_user_isolation_cleanup(VhostUserState *user)
+{
+    VhostUserIsolation *iso = user->isolation;
+
+    if (!iso) {
+        return;
+    }
+    isolation_release_devs(iso);
+    if (iso->guest) {
+        isolation_guest_disconnect(iso->guest);
+        iso->guest->iso = NULL;
+    }
+    isolation_connection_end(iso);
+    vhost_user_transport_free(iso->transport);
+    if (iso->iothread) {
+        object_unref(OBJECT(iso->iothread));
+    }
+    g_clear_pointer(&user->isolation, g_free);
+}
+
+bool vhost_user_isolation_attach(VhostUserState *user, VirtIODevice *vdev,
+                                 Error **errp)
+{
+    VhostUserIsolation *iso = user->isolation;
+
+    if (!iso) {
+        return true;
+    }
+    if (!vhost_user_isolation_possible(true, vdev->device_id, vdev->name,
+                                       errp)) {
+        return false;
+    }
+    assert(!iso->guest && !vdev->ring_user);
+    iso->guest = isolation_guest_new(iso, vdev);
+    vhost_user_transport_set_name(iso->transport, iso->guest->name);
+    vdev->ring_user = iso->guest;
+    vdev->ring_user_ops = &ring_user_ops;
+    if (VIRTIO_DEVICE_GET_CLASS(vdev)->guest_notifier_mask) {
+        /* The guest's notifier is ours: the bus masks it, not the backend. */
+        vdev->use_guest_notifier_mask = false;
+    }
+    /* Some devices ask no vhost_dev what they may offer, as crypto. */
+    vdev->host_features = isolation_device_features(vdev->host_features);
+    object_property_add(OBJECT(vdev), "memory-isolation-stats", "struct",
+                        stats_get, NULL, NULL, iso->guest);
+    return true;
+}
+
+bool vhost_user_isolation_dial(VhostUserState *user, Error **errp)
+{
+    return !user->isolation ||
+           vhost_user_dial(user->chr, user->isolation_config.timeout_ms, errp);
+}
+
+bool vhost_user_isolation_realize(VhostUserState *user, VirtIODevice *vdev,
+                                  Error **errp)
+{
+    unsigned num_queues = 0;
+
+    if (!vhost_user_isolation_possible(user->isolation_config.enabled,
+                                       vdev->device_id, vdev->name, errp)) {
+        return false;
+    }
+    while (num_queues < VIRTIO_QUEUE_MAX &&
+           virtio_queue_get_num(vdev, num_queues)) {
+        num_queues++;
+    }
+    return vhost_user_isolation_init(user, num_queues, errp) &&
+           vhost_user_isolation_attach(user, vdev, errp) &&
+           vhost_user_isolation_dial(user, errp);
+}
