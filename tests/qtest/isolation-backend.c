@@ -216,28 +216,38 @@ static void backend_fill_poll(MockBackend *b, struct pollfd *fds)
     }
 }
 
-/* Kicks first: a message may close what was polled. */
-static void backend_dispatch(MockBackend *b, const struct pollfd *fds)
+static void backend_kicked(MockBackend *b, const struct pollfd *fds)
 {
     uint64_t count;
-    uint8_t byte;
 
     for (unsigned n = 0; n < MOCK_QUEUES_MAX; n++) {
         int kick = b->queues[n].kick;
 
         if (fds[POLL_KICKS + n].revents && kick >= 0 &&
-            kick == fds[POLL_KICKS + n].fd &&
             read(kick, &count, sizeof(count)) == sizeof(count)) {
             mock_queue_run(b, n);
         }
     }
+}
+
+/*
+ * Messages first: what QEMU sent before a kick may be the eventfd to call on.
+ * One may close what was polled, so kicks wait for the next turn then.
+ */
+static void backend_dispatch(MockBackend *b, const struct pollfd *fds)
+{
+    uint8_t byte;
+
     if (fds[POLL_WAKE].revents) {
         g_assert_cmpint(read(b->wake[0], &byte, 1), ==, 1);
     }
-    if (b->socket >= 0) {
+    if (b->socket >= 0 && fds[POLL_SOCKET].revents) {
         backend_connection(b, fds[POLL_SOCKET].revents);
-    } else if (b->path) {
-        backend_connect(b);
+    } else {
+        backend_kicked(b, fds);
+        if (b->socket < 0 && b->path) {
+            backend_connect(b);
+        }
     }
 }
 
