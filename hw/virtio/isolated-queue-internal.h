@@ -1,5 +1,13 @@
 /*
- * Isolated queue: what its three files share.
+ * Isolated queue: what its files share.
+ *
+ * A file calls only those above it here:
+ *
+ *   isolated-queue-state.c     state, latch, what is asked about a queue
+ *   isolated-request.c         one request through the region
+ *   isolated-queue.c           the two lines: forward and return
+ *   isolated-queue-dispatch.c  who runs them, and when
+ *   isolated-queue-stop.c      what happens while nobody owns the queue
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -112,6 +120,22 @@ void G_GNUC_PRINTF(3, 4) isolated_queue_break(IsolatedQueue *q,
 
 /** isolated_queue_set_state() - trace and store.  Owner or BQL holder. */
 void isolated_queue_set_state(IsolatedQueue *q, IsolatedQueueState state);
+
+/** isolated_queue_unwatch() - no handler of @q runs any more.  Owner only. */
+void isolated_queue_unwatch(IsolatedQueue *q);
+
+/** isolated_queue_kick() - wake the backend, whatever its event index says */
+void isolated_queue_kick(IsolatedQueue *q);
+
+/**
+ * isolated_queue_forward() - one batch from the guest to the backend
+ * @q: connected
+ * @budget: what it moves is taken off
+ *
+ * Called within rcu_read_lock(), by the owner.  Ends when the guest's ring is
+ * empty, or @budget, or a request has to wait, or the queue is broken.
+ */
+void isolated_queue_forward(IsolatedQueue *q, IsolatedBudget *budget);
 
 /**
  * isolated_queue_return() - one batch from the shadow ring to the guest

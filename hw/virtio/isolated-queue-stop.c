@@ -19,68 +19,6 @@
 #include "isolated-queue-internal.h"
 #include "trace.h"
 
-static const char *const state_names[] = {
-    [ISOLATED_QUEUE_IDLE] = "idle",
-    [ISOLATED_QUEUE_RUNNING] = "running",
-    [ISOLATED_QUEUE_STOPPING] = "stopping",
-    [ISOLATED_QUEUE_KEPT] = "kept",
-    [ISOLATED_QUEUE_BROKEN] = "broken",
-};
-QEMU_BUILD_BUG_ON(ARRAY_SIZE(state_names) != ISOLATED_QUEUE__MAX);
-
-const char *isolated_queue_state_name(IsolatedQueueState state)
-{
-    return state_names[state];
-}
-
-IsolatedQueueState isolated_queue_state(const IsolatedQueue *q)
-{
-    return qatomic_read(&q->state);
-}
-
-IsolatedQueueFault isolated_queue_fault(const IsolatedQueue *q,
-                                        const char **why)
-{
-    IsolatedQueueFault fault = qatomic_load_acquire(&q->fault);
-
-    if (fault != ISOLATED_QUEUE_FAULT_NONE) {
-        *why = q->why;
-    }
-    return fault;
-}
-
-const IsolatedQueueStats *isolated_queue_stats(const IsolatedQueue *q)
-{
-    return &q->stats;
-}
-
-IsolatedLink *isolated_queue_link(const IsolatedQueue *q)
-{
-    return q->link;
-}
-
-bool isolated_queue_attached(const IsolatedQueue *q)
-{
-    return q->ctx;
-}
-
-void isolated_queue_guest_fault(IsolatedQueue *q, const char *why)
-{
-    assert(!q->ctx);
-    isolated_queue_break(q, ISOLATED_QUEUE_FAULT_GUEST, "%s", why);
-}
-
-unsigned isolated_queue_in_flight(const IsolatedQueue *q)
-{
-    IsolatedRequest *req;
-    unsigned num = 0;
-
-    QTAILQ_FOREACH(req, &q->in_flight, next) {
-        num++;
-    }
-    return num;
-}
-
 IsolatedQueue *isolated_queue_new(const IsolatedQueueConfig *config)
 {
     IsolatedQueue *q = g_new0(IsolatedQueue, 1);
