@@ -27,6 +27,7 @@
  * @bufs: the same buffers in the span, as the backend knows them
  * @span: offset of its span in the region
  * @span_bytes: size of the span; 0: it has none
+ * @descs: descriptors of the shadow ring that it takes, once it was sent
  * @sent: the shadow ring holds it
  * @orphan: the guest was reset under it: nothing of it may reach the guest
  */
@@ -37,6 +38,7 @@ typedef struct IsolatedRequest {
     ShadowRingBuf *bufs;
     uint64_t span;
     uint64_t span_bytes;
+    uint16_t descs;
     bool sent;
     bool orphan;
 } IsolatedRequest;
@@ -104,6 +106,18 @@ static inline void isolated_count(Stat64 *counter, uint64_t n)
 static inline bool isolated_queue_broken(const IsolatedQueue *q)
 {
     return q->state == ISOLATED_QUEUE_BROKEN;
+}
+
+/**
+ * isolated_queue_starves() - is what a request waits for held by orphans only?
+ * @q: the owner's, or nobody owns it
+ *
+ * @in_flight is in guest order, and all before @next_unsent are sent.
+ */
+static inline bool isolated_queue_starves(const IsolatedQueue *q)
+{
+    return q->next_unsent && q->next_unsent == QTAILQ_FIRST(&q->in_flight) &&
+           !QTAILQ_EMPTY(&q->orphans);
 }
 
 /**

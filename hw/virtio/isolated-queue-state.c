@@ -67,6 +67,30 @@ unsigned isolated_queue_in_flight(const IsolatedQueue *q)
     return num;
 }
 
+IsolatedOrphans isolated_queue_orphans(const IsolatedQueue *q)
+{
+    IsolatedOrphans orphans = { };
+    IsolatedRequest *req;
+
+    assert(!q->ctx);
+    QTAILQ_FOREACH(req, &q->orphans, next) {
+        orphans.requests++;
+        orphans.descs += req->descs;
+        orphans.bytes += ROUND_UP(req->span_bytes, BOUNCE_GRANULE);
+    }
+    return orphans;
+}
+
+bool isolated_queue_crowded(const IsolatedQueue *q)
+{
+    IsolatedOrphans orphans = isolated_queue_orphans(q);
+
+    return orphans.requests &&
+           (orphans.descs > shadow_ring_size(q->link->ring) / 4 ||
+            orphans.bytes > bounce_pool_size(q->link->pool) / 4 ||
+            isolated_queue_starves(q));
+}
+
 void isolated_queue_set_state(IsolatedQueue *q, IsolatedQueueState state)
 {
     if (q->state != state) {

@@ -65,6 +65,15 @@ void isolated_queue_kick(IsolatedQueue *q)
     isolated_count(&q->stats.kicks, 1);
 }
 
+/* Only orphans are out, and whoever could drop them needs the BQL. */
+static void isolated_queue_wait(IsolatedQueue *q)
+{
+    isolated_count(&q->stats.parked, 1);
+    if (isolated_queue_starves(q) && q->config.starved) {
+        qemu_bh_schedule(q->config.starved);
+    }
+}
+
 void isolated_queue_forward(IsolatedQueue *q, IsolatedBudget *budget)
 {
     ShadowRing *ring = q->link->ring;
@@ -75,8 +84,10 @@ void isolated_queue_forward(IsolatedQueue *q, IsolatedBudget *budget)
            (req = isolated_queue_next_request(q))) {
         IsolatedSendResult result = isolated_request_send(q, req);
 
+        if (result == ISOLATED_SEND_LATER) {
+            isolated_queue_wait(q);
+        }
         if (result != ISOLATED_SEND_OK) {
-            isolated_count(&q->stats.parked, result == ISOLATED_SEND_LATER);
             break;
         }
         q->next_unsent = QTAILQ_NEXT(req, next);

@@ -117,6 +117,8 @@ typedef struct IsolatedLink {
  * @merges: several requests make up one completion, which is not taken apart
  * @parks: its requests stay out by design; a stop does not wait for them
  * @faulted: bottom half of the main loop; scheduled once when the queue breaks
+ * @starved: bottom half of the main loop, or NULL; scheduled when a request
+ *     waits and nothing but orphans could make room for it
  */
 typedef struct IsolatedQueueConfig {
     VirtIODevice *vdev;
@@ -127,7 +129,20 @@ typedef struct IsolatedQueueConfig {
     bool merges;
     bool parks;
     QEMUBH *faulted;
+    QEMUBH *starved;
 } IsolatedQueueConfig;
+
+/**
+ * IsolatedOrphans - what the backend still has of a guest that was reset
+ * @requests: how many
+ * @descs: descriptors of the ring that they hold
+ * @bytes: bytes of the share that they hold
+ */
+typedef struct IsolatedOrphans {
+    unsigned requests;
+    unsigned descs;
+    uint64_t bytes;
+} IsolatedOrphans;
 
 typedef struct IsolatedQueue IsolatedQueue;
 
@@ -247,6 +262,25 @@ void isolated_queue_reset(IsolatedQueue *q);
  * The caller replaces the shadow ring, which still holds them.  BQL held.
  */
 void isolated_queue_forget_orphans(IsolatedQueue *q);
+
+/** isolated_queue_orphans() - count them.  @q is not RUNNING.  BQL held. */
+IsolatedOrphans isolated_queue_orphans(const IsolatedQueue *q);
+
+/**
+ * isolated_queue_crowded() - do orphans hold room that requests need?
+ * @q: not RUNNING
+ *
+ * A backend may never return them: some drop what they do not understand, and
+ * a guest can bring that about and reset as often as it likes.  They are in
+ * the way if they hold more than a quarter of the ring's descriptors or of the
+ * share, or if a request waits for room and nothing else is out.  Then only a
+ * new connection (or a new ring, where the backend is known to have forgotten
+ * them) makes the device work again: isolated_queue_disconnect() drops them.
+ *
+ * Ask after isolated_queue_reset(), when the backend has had its time to
+ * return them, and when @starved of the configuration ran.  BQL held.
+ */
+bool isolated_queue_crowded(const IsolatedQueue *q);
 
 /** isolated_queue_state() - for control and tests; any thread */
 IsolatedQueueState isolated_queue_state(const IsolatedQueue *q);

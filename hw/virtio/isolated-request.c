@@ -204,6 +204,7 @@ static void request_add(IsolatedQueue *q, IsolatedRequest *req,
         chain.table_addr = region->guest_base + req->span + table_offset;
     }
     shadow_ring_add(q->link->ring, &chain, req);
+    req->descs = table ? 1 : request_num_bufs(req);
     req->sent = true;
 }
 

@@ -95,6 +95,8 @@ typedef struct QueueHarness {
     IsolatedQueue *q;
     QEMUBH *faulted;
     unsigned num_faulted;
+    QEMUBH *starved;
+    unsigned num_starved;
     /* As queue_settle() found it. */
     bool idle;
     bool parked;

@@ -1,6 +1,5 @@
 /*
- * Tests of the isolated queue's stop, start, reset, lost connections and
- * faults.
+ * Tests of the isolated queue's stop and start, and of lost connections.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -349,84 +348,6 @@ static void connection_lost_at_once(QueueHarness *h)
     finish_all(h, 20);
 }
 
-static void reset_with_requests_out(QueueHarness *h)
-{
-    queue_offer_many(h, 20, 1000, 1000);
-    queue_settle(h);
-    fetch(h, 8);
-    queue_stop(h, true);
-    queue_reset(h);
-    queue_reset(h);
-    g_assert_cmpuint(shadow_ring_in_flight(h->link->ring), ==, 8);
-    queue_attach(h);
-
-    /* Old and new ones are out together. */
-    queue_offer_many(h, 5, 1000, 1000);
-    queue_settle(h);
-    fetch(h, 5);
-    backend_complete(h, 12);
-    while (h->held->len > 4) {
-        backend_complete(h, 0);
-    }
-    backend_publish(h);
-    queue_settle(h);
-    g_assert_cmpuint(queue_collect(h), ==, 1);
-    g_assert_cmpuint(shadow_ring_in_flight(h->link->ring), ==, 4);
-    queue_finish(h);
-    g_assert_cmpuint(h->num_returned, ==, 5);
-}
-
-/* Without a stop: requests that the backend fetches afterwards are dead. */
-static void reset_while_paused(QueueHarness *h)
-{
-    queue_offer_many(h, 20, 1000, 1000);
-    queue_settle(h);
-    fetch(h, 8);
-    queue_detach(h);
-    backend_complete(h, 3);
-    backend_publish(h);
-    queue_reset(h);
-    g_assert_cmpuint(h->num_ahead, ==, 12);
-    queue_attach(h);
-    queue_offer_many(h, 5, 1000, 1000);
-    queue_settle(h);
-    fetch(h, 17);
-    finish_all(h, 5);
-}
-
-static void reset_then_unfetched(QueueHarness *h)
-{
-    queue_offer_many(h, 10, 1000, 1000);
-    queue_settle(h);
-    fetch(h, 3);
-    queue_detach(h);
-    queue_reset(h);
-    queue_attach(h);
-    queue_offer_many(h, 5, 1000, 1000);
-    queue_settle(h);
-    queue_stop(h, true);
-    assert_state(h, ISOLATED_QUEUE_IDLE);
-    g_assert_cmpuint(shadow_ring_in_flight(h->link->ring), ==, 3);
-    g_assert_cmpuint(mock_guest_num_offered(h->guest), ==, 5);
-    queue_attach(h);
-    finish_all(h, 5);
-}
-
-static void reset_then_lost(QueueHarness *h)
-{
-    queue_offer_many(h, 20, 1000, 1000);
-    queue_settle(h);
-    fetch(h, 8);
-    queue_detach(h);
-    queue_reset(h);
-    queue_reconnect(h);
-    queue_attach(h);
-    queue_settle(h);
-    g_assert_false(mock_device_has_avail(&h->device));
-    queue_offer_many(h, 5, 1000, 1000);
-    finish_all(h, 5);
-}
-
 static void run(const void *scenario)
 {
     queue_run_matrix(&defaults, scenario);
@@ -459,10 +380,6 @@ int main(int argc, char **argv)
     ADD("lost/and-a-failed-start-gives-nothing-back",
         connection_lost_and_a_failed_start);
     ADD("lost/at-once-and-nothing-returns-twice", connection_lost_at_once);
-    ADD("reset/orphans-do-not-reach-the-guest", reset_with_requests_out);
-    ADD("reset/backend-may-fetch-orphans", reset_while_paused);
-    ADD("reset/orphans-stay-when-newer-ones-go-back", reset_then_unfetched);
-    ADD("reset/new-connection-drops-orphans", reset_then_lost);
 #undef ADD
     g_test_add_data_func("/isolated-queue/stop/gives-back-what-had-to-wait",
                          stop_parked, run_small);
