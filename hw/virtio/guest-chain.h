@@ -30,6 +30,19 @@ VirtQueueChainResult guest_chain_pop(GuestQueue *queue, VirtQueueChain *chain,
 void guest_chain_unpop(GuestQueue *queue, const VirtQueueChain *chain);
 
 /**
+ * guest_chain_is_newest() - was @chain popped last of all, by whomever?
+ * @queue: the queue, in which nothing was made available twice
+ * @chain: popped, and neither pushed nor un-popped
+ *
+ * The guest's ring tells, and only what is in RAM is asked: false if in doubt.
+ * The head of a chain that is out cannot be made available again before it
+ * comes back (virtio 1.2, 2.7.13 and 2.8.6), so the entry before the next one
+ * to pop has it if nothing was popped since.  A guest that writes something
+ * else there misleads itself.
+ */
+bool guest_chain_is_newest(GuestQueue *queue, const VirtQueueChain *chain);
+
+/**
  * guest_chain_read() - copy one guest buffer out
  * @queue: the queue
  * @buf: a device-readable buffer

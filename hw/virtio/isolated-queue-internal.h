@@ -22,7 +22,7 @@
 /**
  * IsolatedRequest - one request between the guest's pop and its completion
  * @next: in IsolatedQueue's list of its kind
- * @seq: number of its pop; the newest pop that can be undone has next_seq - 1
+ * @seq: number of its pop, which tells it from another in the same place
  * @chain: the guest's buffers; the array is ours and only ever grows
  * @bufs: the same buffers in the span, as the backend knows them
  * @span: offset of its span in the region

@@ -8,8 +8,10 @@
  *
  * A request can be given back to the guest's ring ("un-popped") only if it is
  * the newest that was popped: were a younger one completed already, moving
- * the index back would run that one again.  @seq tells.  What cannot be
- * un-popped is kept and sent again.
+ * the index back would run that one again.  The guest's ring is asked, not a
+ * number of ours: while the device is stopped QEMU may pop by itself, as
+ * virtio-net does to drop what the guest sends when the link is down.  What
+ * cannot be un-popped is kept and sent again.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -67,16 +69,6 @@ void isolated_queue_connect(IsolatedQueue *q, IsolatedLink *link)
     }
 }
 
-/*
- * While the device is stopped QEMU may pop by itself: virtio-net drops what
- * the guest sends when the link is down.  So nothing that is out now can be
- * un-popped any more.
- */
-static void forget_newest(IsolatedQueue *q)
-{
-    q->next_seq++;
-}
-
 void isolated_queue_disconnect(IsolatedQueue *q)
 {
     IsolatedRequest *req, *following;
@@ -94,7 +86,6 @@ void isolated_queue_disconnect(IsolatedQueue *q)
         isolated_request_recycle(q, req);
     }
     q->link = NULL;
-    forget_newest(q);
 }
 
 void isolated_queue_unpark(IsolatedQueue *q)
@@ -105,9 +96,8 @@ void isolated_queue_unpark(IsolatedQueue *q)
         return;
     }
     while ((req = QTAILQ_LAST(&q->in_flight)) && !req->sent &&
-           req->seq == q->next_seq - 1) {
+           guest_chain_is_newest(&q->guest, &req->chain)) {
         guest_chain_unpop(&q->guest, &req->chain);
-        q->next_seq--;
         if (q->next_unsent == req) {
             q->next_unsent = NULL;
         }
@@ -175,7 +165,6 @@ void isolated_queue_stopped(IsolatedQueue *q, uint32_t raw_base, bool alive)
         return;
     }
     isolated_queue_unpark(q);
-    forget_newest(q);
     isolated_queue_set_state(q, QTAILQ_EMPTY(&q->in_flight) ?
                              ISOLATED_QUEUE_IDLE : ISOLATED_QUEUE_KEPT);
     trace_isolated_queue_stopped(q->config.index,

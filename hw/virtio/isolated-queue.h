@@ -215,10 +215,11 @@ bool isolated_queue_attached(const IsolatedQueue *q);
 void isolated_queue_guest_fault(IsolatedQueue *q, const char *why);
 
 /**
- * isolated_queue_unpark() - give back what was popped but never sent
+ * isolated_queue_unpark() - give back what was popped and no backend has
  * @q: not RUNNING; nothing happens if it is BROKEN
  *
- * BQL held.
+ * Newest first, as far as nothing newer was popped by whomever.  Without a
+ * connection that can be all that is kept.  BQL held.
  */
 void isolated_queue_unpark(IsolatedQueue *q);
 

@@ -306,6 +306,23 @@ static MockGuestRequest *request_at(MockGuest *g, uint64_t addr)
     return &g->requests[i];
 }
 
+MockGuestRequest *mock_guest_drop(MockGuest *g)
+{
+    MockGuestRequest *r;
+
+    g_assert_null(g->owner);
+    g_assert_true(mock_device_fetch(&g->device, &g->fetched));
+    r = request_at(g, g->fetched.bufs[0].addr);
+    g_assert_cmpint(r->state, ==, MOCK_GUEST_OFFERED);
+    r->state = MOCK_GUEST_PUSHED;
+    g->next_pop++;
+    g->next_push++;
+    g->sent_used++;
+    mock_device_use(&g->device, g->fetched.id, 0);
+    mock_device_publish(&g->device);
+    return r;
+}
+
 /* What is in the ring is what the driver put there. */
 static void fill_chain(const MockRequest *fetched, const MockGuestRequest *r,
                        VirtQueueChain *chain)
@@ -344,7 +361,7 @@ VirtQueueChainResult guest_chain_pop(GuestQueue *queue, VirtQueueChain *chain,
     }
     g_assert_cmpint(r->state, ==, MOCK_GUEST_OFFERED);
     r->state = MOCK_GUEST_POPPED;
-    g->next_pop++;
+    r->pop = g->next_pop++;
     count(&g->num_pops);
     fill_chain(&g->fetched, r, chain);
     return VIRTQUEUE_CHAIN_OK;
@@ -371,6 +388,13 @@ void guest_chain_unpop(GuestQueue *queue, const VirtQueueChain *chain)
     g_assert_true(mock_device_fetch(&g->device, &g->fetched));
     g_assert_cmpuint(g->fetched.id, ==, chain->head);
     mock_device_unfetch(&g->device, chain->head);
+}
+
+bool guest_chain_is_newest(GuestQueue *queue, const VirtQueueChain *chain)
+{
+    MockGuest *g = guest_of(queue);
+
+    return !g->unusable && request_of(g, chain)->pop == g->next_pop - 1;
 }
 
 /* Which request is it, and which buffer of it? */

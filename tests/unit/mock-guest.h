@@ -45,6 +45,7 @@ typedef enum MockGuestState {
  * @bad_chain: popping it is an error
  * @bad_buf: this buffer is not in RAM; negative: there is none
  * @fetched: for the test: the backend has it
+ * @pop: number of its pop; un-popped ones do not count
  */
 typedef struct MockGuestRequest {
     uint16_t id;
@@ -57,6 +58,7 @@ typedef struct MockGuestRequest {
     bool bad_chain;
     int bad_buf;
     bool fetched;
+    unsigned pop;
     VirtQueueBuf bufs[VIRTQUEUE_MAX_SIZE];
 } MockGuestRequest;
 
@@ -150,6 +152,12 @@ MockGuestRequest *mock_guest_take(MockGuest *g, uint32_t *len);
 
 /** The driver forgets everything. Nobody owns the queue. */
 void mock_guest_reset(MockGuest *g);
+
+/**
+ * The device's own code pops the next request and pushes it without a byte, as
+ * virtio-net does while the link is down.  Nobody owns the queue.
+ */
+MockGuestRequest *mock_guest_drop(MockGuest *g);
 
 /** Offered, and not popped now.  Only when the owner is at rest. */
 unsigned mock_guest_num_offered(const MockGuest *g);
