@@ -184,12 +184,25 @@ void guest_chain_push(GuestQueue *queue, const VirtQueueChain *chain,
     };
 
     assert(len <= chain->bytes_in);
+    queue->refused |= virtio_device_disabled(queue->vdev);
     virtqueue_fill(queue->vq, &elem, len, idx);
 }
 
-void guest_chain_flush(GuestQueue *queue, unsigned count)
+bool guest_chain_flush(GuestQueue *queue, unsigned count)
 {
+    bool refused = queue->refused || virtio_device_disabled(queue->vdev);
+
     assert(count > 0);
+    /*
+     * While the device is disabled, virtqueue_fill() and virtqueue_flush() do
+     * nothing, and virtqueue_flush() counts as if it had.  The transport says
+     * so from another thread, before it stops the device.  What was entered
+     * until then nobody sees, and the next push overwrites it.
+     */
+    queue->refused = false;
+    if (refused) {
+        return false;
+    }
     virtqueue_flush(queue->vq, count);
     /*
      * Never virtio_notify(): an interrupt is a store to an address that the
@@ -197,6 +210,7 @@ void guest_chain_flush(GuestQueue *queue, unsigned count)
      * it can reset or unplug this one, and nothing of ours may be on the stack.
      */
     virtio_notify_irqfd(queue->vdev, queue->vq);
+    return true;
 }
 
 int guest_chain_kick_fd(const GuestQueue *queue)

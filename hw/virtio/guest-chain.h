@@ -14,12 +14,14 @@
  * GuestQueue - a VirtQueue as the data path sees it
  * @vdev: the device
  * @vq: the queue
+ * @refused: QEMU would not take one that was pushed since the last flush
  *
  * All functions below are for the queue's owner only.
  */
 typedef struct GuestQueue {
     VirtIODevice *vdev;
     VirtQueue *vq;
+    bool refused;
 } GuestQueue;
 
 /** guest_chain_pop() - virtqueue_pop_chain() on @queue */
@@ -78,7 +80,8 @@ bool guest_chain_write(GuestQueue *queue, const VirtQueueBuf *buf,
  * @len: bytes written to it
  * @idx: completions entered since the last flush
  *
- * Called within rcu_read_lock().  The guest sees it after guest_chain_flush().
+ * Called within rcu_read_lock().  The guest sees it after guest_chain_flush(),
+ * which comes with nothing else in between.
  */
 void guest_chain_push(GuestQueue *queue, const VirtQueueChain *chain,
                       uint32_t len, unsigned idx);
@@ -91,8 +94,12 @@ void guest_chain_push(GuestQueue *queue, const VirtQueueChain *chain,
  *
  * Called within rcu_read_lock().  The interrupt itself comes later, from the
  * main loop or KVM.
+ *
+ * Returns: false if the guest cannot be told now, since it has taken bus
+ * mastering away or broken the device.  Then it is as if nothing had been
+ * pushed: all of it is to be pushed again later.
  */
-void guest_chain_flush(GuestQueue *queue, unsigned count);
+bool guest_chain_flush(GuestQueue *queue, unsigned count);
 
 /**
  * guest_chain_usable() - can requests be completed now?

@@ -285,9 +285,11 @@ void isolated_queue_detach(IsolatedQueue *q)
     qemu_bh_delete(q->again);
     q->again = NULL;
     q->ctx = NULL;
-    event_notifier_test_and_clear(&q->guest_kick);
     if (!isolated_queue_broken(q)) {
+        /* Whoever comes next may believe that the guest kicks. */
+        guest_chain_arm_kicks(&q->guest);
         shadow_ring_suppress_calls(q->link->ring);
         isolated_queue_set_state(q, ISOLATED_QUEUE_STOPPING);
     }
+    event_notifier_test_and_clear(&q->guest_kick);
 }

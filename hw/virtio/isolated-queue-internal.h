@@ -21,29 +21,34 @@
 
 /**
  * IsolatedRequest - one request between the guest's pop and its completion
- * @next: in IsolatedQueue's list of its kind
+ * @next: in IsolatedQueue's @in_flight or @orphans
+ * @done: in its @completed or @spare
  * @seq: number of its pop, which tells it from another in the same place
  * @chain: the guest's buffers; the array is ours and only ever grows
  * @bufs: the same buffers in the span, as the backend knows them
  * @span: offset of its span in the region
  * @span_bytes: size of the span; 0: it has none
  * @descs: descriptors of the shadow ring that it takes, once it was sent
+ * @len: bytes written to it, once the backend has completed it
  * @sent: the shadow ring holds it
  * @orphan: the guest was reset under it: nothing of it may reach the guest
  */
 typedef struct IsolatedRequest {
     QTAILQ_ENTRY(IsolatedRequest) next;
+    QSIMPLEQ_ENTRY(IsolatedRequest) done;
     uint64_t seq;
     VirtQueueChain chain;
     ShadowRingBuf *bufs;
     uint64_t span;
     uint64_t span_bytes;
     uint16_t descs;
+    uint32_t len;
     bool sent;
     bool orphan;
 } IsolatedRequest;
 
 typedef QTAILQ_HEAD(, IsolatedRequest) IsolatedRequestList;
+typedef QSIMPLEQ_HEAD(, IsolatedRequest) IsolatedDoneList;
 
 /**
  * IsolatedSendResult - what became of a request on its way to the backend
@@ -75,7 +80,8 @@ struct IsolatedQueue {
     IsolatedRequestList in_flight;  /* in guest order                        */
     IsolatedRequest *next_unsent;   /* in @in_flight: all before it are sent */
     IsolatedRequestList orphans;
-    IsolatedRequestList spare;
+    IsolatedDoneList completed; /* the guest was not told yet               */
+    IsolatedDoneList spare;
     uint64_t next_seq;
     bool guest_polled;          /* AioContext looks at the guest's ring      */
     bool backend_polled;        /* ... and at the shadow ring                */
@@ -157,7 +163,8 @@ void isolated_queue_forward(IsolatedQueue *q, IsolatedBudget *budget);
  * @budget: what it moves is taken off
  *
  * Called within rcu_read_lock(), by the owner.  Ends when the ring is empty,
- * or @budget, or the queue broken.
+ * or @budget, or the queue broken.  What an earlier batch could not show the
+ * guest comes first.
  */
 void isolated_queue_return(IsolatedQueue *q, IsolatedBudget *budget);
 

@@ -64,6 +64,9 @@ unsigned isolated_queue_in_flight(const IsolatedQueue *q)
     QTAILQ_FOREACH(req, &q->in_flight, next) {
         num++;
     }
+    QSIMPLEQ_FOREACH(req, &q->completed, done) {
+        num++;
+    }
     return num;
 }
 

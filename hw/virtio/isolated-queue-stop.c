@@ -32,7 +32,8 @@ IsolatedQueue *isolated_queue_new(const IsolatedQueueConfig *config)
     q->scratch.bufs = g_new0(VirtQueueBuf, VIRTQUEUE_MAX_SIZE);
     QTAILQ_INIT(&q->in_flight);
     QTAILQ_INIT(&q->orphans);
-    QTAILQ_INIT(&q->spare);
+    QSIMPLEQ_INIT(&q->completed);
+    QSIMPLEQ_INIT(&q->spare);
     return q;
 }
 
@@ -46,6 +47,16 @@ static void request_list_free(IsolatedRequestList *list)
     }
 }
 
+static void done_list_free(IsolatedDoneList *list)
+{
+    IsolatedRequest *req;
+
+    while ((req = QSIMPLEQ_FIRST(list))) {
+        QSIMPLEQ_REMOVE_HEAD(list, done);
+        isolated_request_free(req);
+    }
+}
+
 void isolated_queue_free(IsolatedQueue *q)
 {
     if (!q) {
@@ -54,7 +65,8 @@ void isolated_queue_free(IsolatedQueue *q)
     assert(!q->ctx && !q->link);
     request_list_free(&q->in_flight);
     request_list_free(&q->orphans);
-    request_list_free(&q->spare);
+    done_list_free(&q->completed);
+    done_list_free(&q->spare);
     g_free(q->scratch.bufs);
     g_free(q->why);
     g_free(q);
@@ -148,6 +160,7 @@ static bool isolated_queue_take_back(IsolatedQueue *q, uint16_t num)
 
 void isolated_queue_stopped(IsolatedQueue *q, uint32_t raw_base, bool alive)
 {
+    unsigned kept;
     uint16_t num;
 
     if (alive && q->link) {
@@ -165,10 +178,10 @@ void isolated_queue_stopped(IsolatedQueue *q, uint32_t raw_base, bool alive)
         return;
     }
     isolated_queue_unpark(q);
-    isolated_queue_set_state(q, QTAILQ_EMPTY(&q->in_flight) ?
-                             ISOLATED_QUEUE_IDLE : ISOLATED_QUEUE_KEPT);
-    trace_isolated_queue_stopped(q->config.index,
-                                 isolated_queue_in_flight(q));
+    kept = isolated_queue_in_flight(q);
+    isolated_queue_set_state(q, kept ? ISOLATED_QUEUE_KEPT
+                                     : ISOLATED_QUEUE_IDLE);
+    trace_isolated_queue_stopped(q->config.index, kept);
 }
 
 void isolated_queue_forget_orphans(IsolatedQueue *q)
@@ -197,6 +210,7 @@ void isolated_queue_reset(IsolatedQueue *q)
             isolated_request_recycle(q, req);
         }
     }
+    QSIMPLEQ_PREPEND(&q->spare, &q->completed);
     q->next_unsent = NULL;
     q->next_seq = 0;
     g_clear_pointer(&q->why, g_free);

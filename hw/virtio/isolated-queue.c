@@ -14,6 +14,10 @@
  * @next_unsent.  After a new connection it points at the oldest request, and
  * everything is sent again in order.
  *
+ * A request that came back is @completed until the guest was told.  There are
+ * moments when QEMU would drop that silently; then it stays, and is told with
+ * the next batch, or when the queue is attached again.
+ *
  * The owner of a queue is the thread of the context it is attached to.  It
  * takes no lock.  What wakes it, and the loop around each direction, is in
  * isolated-queue-dispatch.c; everything that is not the owner's is in
@@ -112,13 +116,13 @@ static uint64_t bytes_to_guest(const IsolatedQueue *q,
 }
 
 /*
- * Complete one request: enter it as completion number @pushed of this batch.
+ * Complete one request, for isolated_queue_show().
  *
  * used.len is a claim.  Linux trusted it strictly in 2021 and had to go back,
  * so too much is cut and counted, never punished.
  */
 static bool isolated_queue_complete(IsolatedQueue *q, IsolatedRequest *req,
-                                    uint32_t raw_len, unsigned pushed)
+                                    uint32_t raw_len)
 {
     uint32_t len = MIN(raw_len, req->chain.bytes_in);
     uint64_t copy = bytes_to_guest(q, req, raw_len);
@@ -133,10 +137,29 @@ static bool isolated_queue_complete(IsolatedQueue *q, IsolatedRequest *req,
                              "a device-writable buffer is not in RAM");
         return false;
     }
-    guest_chain_push(&q->guest, &req->chain, len, pushed);
+    req->len = len;
     QTAILQ_REMOVE(&q->in_flight, req, next);
-    isolated_request_recycle(q, req);
+    QSIMPLEQ_INSERT_TAIL(&q->completed, req, done);
     return true;
+}
+
+/* All at once, in the backend's order, or nothing if that is not possible. */
+static void isolated_queue_show(IsolatedQueue *q)
+{
+    IsolatedRequest *req;
+    unsigned num = 0;
+
+    QSIMPLEQ_FOREACH(req, &q->completed, done) {
+        guest_chain_push(&q->guest, &req->chain, req->len, num++);
+    }
+    if (!num || !guest_chain_flush(&q->guest, num)) {
+        return;
+    }
+    /* Without spans they are spare; used last, so used first. */
+    QSIMPLEQ_PREPEND(&q->spare, &q->completed);
+    isolated_count(&q->stats.requests, num);
+    isolated_count(&q->stats.return_runs, 1);
+    trace_isolated_queue_returned(q->config.index, num);
 }
 
 /* The guest that asked was reset: free what the request held, say nothing. */
@@ -163,7 +186,6 @@ void isolated_queue_return(IsolatedQueue *q, IsolatedBudget *budget)
 {
     ShadowRing *ring = q->link->ring;
     ShadowRingResult result = SHADOW_RING_EMPTY;
-    unsigned pushed = 0;
     uint32_t raw_len;
     void *token;
 
@@ -175,18 +197,11 @@ void isolated_queue_return(IsolatedQueue *q, IsolatedBudget *budget)
         budget_spend(budget, bytes_to_guest(q, req, raw_len));
         if (req->orphan) {
             isolated_queue_complete_orphan(q, req);
-        } else if (isolated_queue_complete(q, req, raw_len, pushed)) {
-            pushed++;
-        } else {
+        } else if (!isolated_queue_complete(q, req, raw_len)) {
             break;
         }
     }
-    if (pushed) {
-        guest_chain_flush(&q->guest, pushed);
-        isolated_count(&q->stats.requests, pushed);
-        isolated_count(&q->stats.return_runs, 1);
-        trace_isolated_queue_returned(q->config.index, pushed);
-    }
+    isolated_queue_show(q);
     if (result == SHADOW_RING_BROKEN) {
         isolated_queue_break(q, ISOLATED_QUEUE_FAULT_BACKEND, "%s",
                              shadow_ring_fault(ring));

@@ -301,7 +301,7 @@ IsolatedQueueFault isolated_queue_fault(const IsolatedQueue *q,
 /** isolated_queue_stats() - counters; any thread */
 const IsolatedQueueStats *isolated_queue_stats(const IsolatedQueue *q);
 
-/** isolated_queue_in_flight() - requests popped and not returned.  BQL held. */
+/** isolated_queue_in_flight() - popped, the guest was not told.  BQL held. */
 unsigned isolated_queue_in_flight(const IsolatedQueue *q);
 
 #endif /* HW_VIRTIO_ISOLATED_QUEUE_H */

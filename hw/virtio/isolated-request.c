@@ -34,14 +34,14 @@ static void request_grow(IsolatedQueue *q, IsolatedRequest *req, unsigned num)
 
 IsolatedRequest *isolated_request_get(IsolatedQueue *q)
 {
-    IsolatedRequest *req = QTAILQ_FIRST(&q->spare);
+    IsolatedRequest *req = QSIMPLEQ_FIRST(&q->spare);
     const VirtQueueChain *popped = &q->scratch;
     unsigned num = popped->num_out + popped->num_in;
     uint16_t capacity;
     VirtQueueBuf *bufs;
 
     if (req) {
-        QTAILQ_REMOVE(&q->spare, req, next);
+        QSIMPLEQ_REMOVE_HEAD(&q->spare, done);
     } else {
         req = g_new0(IsolatedRequest, 1);
         isolated_count(&q->stats.allocations, 1);
@@ -64,7 +64,7 @@ void isolated_request_recycle(IsolatedQueue *q, IsolatedRequest *req)
     req->sent = false;
     req->orphan = false;
     /* Used last, so used first: its arrays are in the cache. */
-    QTAILQ_INSERT_HEAD(&q->spare, req, next);
+    QSIMPLEQ_INSERT_HEAD(&q->spare, req, done);
 }
 
 void isolated_request_free(IsolatedRequest *req)

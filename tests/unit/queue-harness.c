@@ -421,7 +421,7 @@ void queue_harness_free(QueueHarness *h)
     g_free(h);
 }
 
-static void run_case(const QueueParams *p, QueueScenario *scenario)
+void queue_run_one(const QueueParams *p, QueueScenario *scenario)
 {
     QueueHarness *h;
 
@@ -445,7 +445,7 @@ void queue_run_matrix(const QueueParams *params, QueueScenario *scenario)
             p.guest_event_idx = p.event_idx;
             p.guest_format = i == 1 || i == 2 ? SHADOW_RING_PACKED
                                               : SHADOW_RING_SPLIT;
-            run_case(&p, scenario);
+            queue_run_one(&p, scenario);
         }
     }
 }
@@ -467,6 +467,6 @@ void queue_run_ring_pairs(const QueueParams *params, QueueScenario *scenario)
             /* Any size is right there. */
             p.guest_ring_size -= 5;
         }
-        run_case(&p, scenario);
+        queue_run_one(&p, scenario);
     }
 }

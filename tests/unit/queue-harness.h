@@ -122,6 +122,9 @@ typedef struct QueueHarness {
 
 typedef void QueueScenario(QueueHarness *h);
 
+/** Run @scenario in one case. */
+void queue_run_one(const QueueParams *params, QueueScenario *scenario);
+
 /**
  * Run @scenario for each owner and format of the shadow ring, with and without
  * event_idx.  The guest's ring differs from it in one of the two.
