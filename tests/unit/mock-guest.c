@@ -306,23 +306,6 @@ static MockGuestRequest *request_at(MockGuest *g, uint64_t addr)
     return &g->requests[i];
 }
 
-MockGuestRequest *mock_guest_drop(MockGuest *g)
-{
-    MockGuestRequest *r;
-
-    g_assert_null(g->owner);
-    g_assert_true(mock_device_fetch(&g->device, &g->fetched));
-    r = request_at(g, g->fetched.bufs[0].addr);
-    g_assert_cmpint(r->state, ==, MOCK_GUEST_OFFERED);
-    r->state = MOCK_GUEST_PUSHED;
-    g->next_pop++;
-    g->next_push++;
-    g->sent_used++;
-    mock_device_use(&g->device, g->fetched.id, 0);
-    mock_device_publish(&g->device);
-    return r;
-}
-
 /* What is in the ring is what the driver put there. */
 static void fill_chain(const MockRequest *fetched, const MockGuestRequest *r,
                        VirtQueueChain *chain)

@@ -159,12 +159,6 @@ MockGuestRequest *mock_guest_take(MockGuest *g, uint32_t *len);
 /** The driver forgets everything. Nobody owns the queue. */
 void mock_guest_reset(MockGuest *g);
 
-/**
- * The device's own code pops the next request and pushes it without a byte, as
- * virtio-net does while the link is down.  Nobody owns the queue.
- */
-MockGuestRequest *mock_guest_drop(MockGuest *g);
-
 /** Offered, and not popped now.  Only when the owner is at rest. */
 unsigned mock_guest_num_offered(const MockGuest *g);
 

@@ -366,13 +366,24 @@ static void connection_lost_and_nothing_fetched(QueueHarness *h)
     finish_all(h, num);
 }
 
-/* The device's own code pops and pushes: the model's next is not ours. */
+/* As virtio-net does while the link is down: it pops, and pushes no byte. */
 static void device_drops(QueueHarness *h, unsigned num)
 {
+    MockGuest *g = h->guest;
+
     while (num--) {
-        MockGuestRequest *r = mock_guest_drop(h->guest);
+        MockGuestRequest *r = g_ptr_array_index(h->out, h->out->len -
+                                                mock_guest_num_offered(g));
         unsigned slot = (h->used_first + h->used_num++) % MOCK_GUEST_MAX;
 
+        g_assert_true(mock_device_fetch(&g->device, &g->fetched));
+        g_assert_cmpint(r->state, ==, MOCK_GUEST_OFFERED);
+        r->state = MOCK_GUEST_PUSHED;
+        g->next_pop++;
+        g->sent_used = ++g->next_push;
+        mock_device_use(&g->device, g->fetched.id, 0);
+        mock_device_publish(&g->device);
+        /* To the model it is as if the backend had done it. */
         h->used[slot] = (QueueCompletion) { .guest = r, .serial = r->serial };
         r->fetched = true;
         h->num_fetched++;
