@@ -94,12 +94,14 @@ struct IsolatedQueue {
 };
 
 /**
- * IsolatedBudget - what one dispatch may still move
- * @requests: in either direction
- * @bytes: in either direction
+ * IsolatedBudget - what one dispatch may still move, in either direction
+ * @requests: a pass that moves none costs one too
+ * @bufs: buffers, which a chain can have a thousand of
+ * @bytes: to be copied
  */
 typedef struct IsolatedBudget {
     unsigned requests;
+    unsigned bufs;
     uint64_t bytes;
 } IsolatedBudget;
 
@@ -171,7 +173,7 @@ void isolated_queue_return(IsolatedQueue *q, IsolatedBudget *budget);
 /** isolated_budget_left() - may anything be moved? */
 static inline bool isolated_budget_left(const IsolatedBudget *budget)
 {
-    return budget->requests && budget->bytes;
+    return budget->requests && budget->bufs && budget->bytes;
 }
 
 /**

@@ -120,7 +120,7 @@ void isolated_queue_unpark(IsolatedQueue *q)
 
 unsigned isolated_queue_drain(IsolatedQueue *q)
 {
-    IsolatedBudget unlimited = { UINT_MAX, UINT64_MAX };
+    IsolatedBudget unlimited = { UINT_MAX, UINT_MAX, UINT64_MAX };
     IsolatedRequest *req;
     unsigned num = 0;
 

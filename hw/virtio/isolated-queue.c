@@ -7,7 +7,7 @@
  * Each direction is one short loop over a batch.  Waking somebody up costs
  * more than copying 4 KiB, so descriptors are written for a whole batch, one
  * index store shows them, and one event decision follows.  A batch is bounded
- * by a budget of requests and bytes.
+ * by a budget of requests, buffers and bytes.
  *
  * Requests that are out are kept in a list in guest order.  What was popped
  * and cannot be sent yet stays at its end, and nothing is popped behind it:
@@ -33,9 +33,13 @@
 #include "isolated-queue-internal.h"
 #include "trace.h"
 
-static void budget_spend(IsolatedBudget *budget, uint64_t bytes)
+static void budget_spend(IsolatedBudget *budget, const IsolatedRequest *req,
+                         uint64_t bytes)
 {
+    unsigned bufs = req->chain.num_out + req->chain.num_in;
+
     budget->requests -= MIN(1, budget->requests);
+    budget->bufs -= MIN(bufs, budget->bufs);
     budget->bytes -= MIN(bytes, budget->bytes);
 }
 
@@ -95,7 +99,7 @@ void isolated_queue_forward(IsolatedQueue *q, IsolatedBudget *budget)
             break;
         }
         q->next_unsent = QTAILQ_NEXT(req, next);
-        budget_spend(budget, req->chain.bytes_out + req->chain.bytes_in);
+        budget_spend(budget, req, req->chain.bytes_out + req->chain.bytes_in);
         sent++;
     }
     if (sent) {
@@ -194,7 +198,7 @@ void isolated_queue_return(IsolatedQueue *q, IsolatedBudget *budget)
            SHADOW_RING_OK) {
         IsolatedRequest *req = token;
 
-        budget_spend(budget, bytes_to_guest(q, req, raw_len));
+        budget_spend(budget, req, bytes_to_guest(q, req, raw_len));
         if (req->orphan) {
             isolated_queue_complete_orphan(q, req);
         } else if (!isolated_queue_complete(q, req, raw_len)) {

@@ -494,5 +494,9 @@ bool guest_chain_arm_kicks(GuestQueue *queue)
 
     count(&g->num_looks);
     mock_device_arm_kicks(&g->device);
+    if (g->flickers) {
+        g->flickers--;
+        return true;
+    }
     return mock_device_has_avail(&g->device);
 }

@@ -108,6 +108,7 @@ typedef struct MockGuest {
     /* The test, while nobody owns the queue. */
     bool unusable;              /* no bus mastering                         */
     unsigned unusable_after;    /* ... after so many pushes more; 0: never  */
+    unsigned flickers;          /* so often there seems to be a request     */
 
     /* The driver writes, anybody reads while the owner is at rest. */
     unsigned num_offers;
