@@ -90,8 +90,15 @@ static void request_place(IsolatedRequest *req, BounceLayout *layout,
 }
 
 /*
+ * A ring that is less used than this takes direct chains: one part of so many.
+ * Few requests are out then, and their cost counts; where many are, each has to
+ * leave room for the others.
+ */
+#define DIRECT_PART 4
+
+/*
  * Whether the request is to go through an indirect table.  A direct chain costs
- * the backend no extra access, so a table is used for want of slots; but
+ * the backend no extra access, so a table is used before slots are wanting; but
  * receive buffers stay out, and long ones would take the slots of all others.
  */
 static bool request_wants_table(const IsolatedQueue *q,
@@ -99,19 +106,21 @@ static bool request_wants_table(const IsolatedQueue *q,
                                 const BounceLayout *layout)
 {
     const ShadowRing *ring = q->link->ring;
+    unsigned size = shadow_ring_size(ring);
     unsigned num = request_num_bufs(req);
+    unsigned used = size - shadow_ring_room(ring) + num;
     uint64_t bytes = ROUND_UP(layout->bytes, SHADOW_RING_DESC_BYTES) +
                      num * SHADOW_RING_DESC_BYTES;
 
     if (num < 2 || !shadow_ring_indirect(ring)) {
         return false;
     }
-    if (num > shadow_ring_size(ring)) {
+    if (num > size) {
         return true;
     }
     /* What can go without one does so if there is no place for it. */
     return bytes <= bounce_pool_size(q->link->pool) &&
-           (num > shadow_ring_room(ring) || !req->chain.num_out);
+           (used > size / DIRECT_PART || !req->chain.num_out);
 }
 
 /* Say why, if there is a reason why the request can never be sent. */
