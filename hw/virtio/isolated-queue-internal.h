@@ -24,7 +24,7 @@
  * @next: in IsolatedQueue's @in_flight or @orphans
  * @done: in its @completed or @spare
  * @seq: number of its pop, which tells it from another in the same place
- * @chain: the guest's buffers; the array is ours and only ever grows
+ * @chain: the guest's buffers; the array is ours and of @chain.capacity
  * @bufs: the same buffers in the span, as the backend knows them
  * @span: offset of its span in the region
  * @span_bytes: size of the span; 0: it has none
@@ -82,6 +82,7 @@ struct IsolatedQueue {
     IsolatedRequestList orphans;
     IsolatedDoneList completed; /* the guest was not told yet               */
     IsolatedDoneList spare;
+    unsigned num_bufs;          /* that the arrays of all requests have     */
     uint64_t next_seq;
     bool guest_polled;          /* AioContext looks at the guest's ring      */
     bool backend_polled;        /* ... and at the shadow ring                */
@@ -190,6 +191,12 @@ IsolatedRequest *isolated_request_get(IsolatedQueue *q);
  * @req: in no list, without a span
  */
 void isolated_request_recycle(IsolatedQueue *q, IsolatedRequest *req);
+
+/**
+ * isolated_request_recycle_completed() - done with all of @q->completed
+ * @q: the queue
+ */
+void isolated_request_recycle_completed(IsolatedQueue *q);
 
 /** isolated_request_free() - @req is in no list */
 void isolated_request_free(IsolatedRequest *req);

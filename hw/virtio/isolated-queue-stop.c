@@ -210,7 +210,7 @@ void isolated_queue_reset(IsolatedQueue *q)
             isolated_request_recycle(q, req);
         }
     }
-    QSIMPLEQ_PREPEND(&q->spare, &q->completed);
+    isolated_request_recycle_completed(q);
     q->next_unsent = NULL;
     q->next_seq = 0;
     g_clear_pointer(&q->why, g_free);

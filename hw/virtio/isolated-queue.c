@@ -132,7 +132,8 @@ static bool isolated_queue_complete(IsolatedQueue *q, IsolatedRequest *req,
     uint64_t copy = bytes_to_guest(q, req, raw_len);
     bool ok = isolated_request_copy_to_guest(q, req, copy);
 
-    if (raw_len > len) {
+    /* DPDK says a length of what it sends on packed rings, and means nothing. */
+    if (raw_len > len && req->chain.num_in) {
         isolated_count(&q->stats.clamped, 1);
     }
     isolated_request_release(q, req);
@@ -159,8 +160,7 @@ static void isolated_queue_show(IsolatedQueue *q)
     if (!num || !guest_chain_flush(&q->guest, num)) {
         return;
     }
-    /* Without spans they are spare; used last, so used first. */
-    QSIMPLEQ_PREPEND(&q->spare, &q->completed);
+    isolated_request_recycle_completed(q);
     isolated_count(&q->stats.requests, num);
     isolated_count(&q->stats.return_runs, 1);
     trace_isolated_queue_returned(q->config.index, num);

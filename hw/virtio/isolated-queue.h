@@ -65,8 +65,12 @@ typedef enum IsolatedQueueFault {
  * @calls: eventfd reads from the backend
  * @guest_kicks: eventfd reads from the guest
  * @parked: times that a request had to wait for room
- * @clamped: used lengths that were longer than the writable buffers
- * @allocations: requests made or grown: none of it in steady state
+ * @clamped: used lengths that were longer than the writable buffers, of
+ *     requests that have any
+ * @allocations: requests made or grown: none of it in steady state.  Each
+ *     request that is out at once is two, and more as its chains get longer,
+ *     so a network device whose receive ring is full of buffers starts with
+ *     twice as many as that ring has.
  *
  * Written by the owner alone, readable from any thread.
  */

@@ -8,7 +8,10 @@
  * comes last.
  *
  * Requests are recycled.  Their arrays grow to the longest chain they ever
- * held and stay so: in steady state nothing is allocated.
+ * held and stay so: in steady state nothing is allocated.  A guest that has the
+ * longest chains out that there can be, once, would leave 32 MiB behind; so a
+ * queue keeps so many buffers as deep queues of large requests need, and gives
+ * back what is more when the requests come back.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -17,6 +20,16 @@
 #include "qemu/units.h"
 #include "isolated-queue-internal.h"
 
+/* A request begins with so many buffers. */
+#define BUFS_LEAST 4
+
+/*
+ * What a queue keeps: 2 MiB of arrays, 128 requests of 1 MiB in pages.  Its
+ * ring bounds the requests themselves, and what small ones have.
+ */
+#define BUFS_KEPT (64 * KiB)
+#define BUFS_SMALL 32
+
 static unsigned request_num_bufs(const IsolatedRequest *req)
 {
     return req->chain.num_out + req->chain.num_in;
@@ -24,8 +37,9 @@ static unsigned request_num_bufs(const IsolatedRequest *req)
 
 static void request_grow(IsolatedQueue *q, IsolatedRequest *req, unsigned num)
 {
-    unsigned capacity = pow2ceil(num);
+    unsigned capacity = MAX(BUFS_LEAST, pow2ceil(num));
 
+    q->num_bufs += capacity - req->chain.capacity;
     req->chain.bufs = g_renew(VirtQueueBuf, req->chain.bufs, capacity);
     req->bufs = g_renew(ShadowRingBuf, req->bufs, capacity);
     req->chain.capacity = capacity;
@@ -58,13 +72,38 @@ IsolatedRequest *isolated_request_get(IsolatedQueue *q)
     return req;
 }
 
+/* Nothing is out of it any more. */
+static void request_shrink(IsolatedQueue *q, IsolatedRequest *req)
+{
+    if (q->num_bufs > BUFS_KEPT && req->chain.capacity > BUFS_SMALL) {
+        q->num_bufs -= req->chain.capacity;
+        req->chain.capacity = 0;
+        g_clear_pointer(&req->chain.bufs, g_free);
+        g_clear_pointer(&req->bufs, g_free);
+    }
+}
+
 void isolated_request_recycle(IsolatedQueue *q, IsolatedRequest *req)
 {
     assert(!req->span_bytes);
+    request_shrink(q, req);
     req->sent = false;
     req->orphan = false;
     /* Used last, so used first: its arrays are in the cache. */
     QSIMPLEQ_INSERT_HEAD(&q->spare, req, done);
+}
+
+void isolated_request_recycle_completed(IsolatedQueue *q)
+{
+    IsolatedRequest *req;
+
+    if (q->num_bufs > BUFS_KEPT) {
+        QSIMPLEQ_FOREACH(req, &q->completed, done) {
+            request_shrink(q, req);
+        }
+    }
+    /* Used last, so used first. */
+    QSIMPLEQ_PREPEND(&q->spare, &q->completed);
 }
 
 void isolated_request_free(IsolatedRequest *req)

@@ -494,9 +494,6 @@ bool guest_chain_arm_kicks(GuestQueue *queue)
 
     count(&g->num_looks);
     mock_device_arm_kicks(&g->device);
-    if (g->flickers) {
-        g->flickers--;
-        return true;
-    }
-    return mock_device_has_avail(&g->device);
+    return (g->flickers && g->flickers--) ||
+           mock_device_has_avail(&g->device);
 }

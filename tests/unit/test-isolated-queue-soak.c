@@ -1,6 +1,6 @@
 /*
- * Tests of the isolated queue under load: its neighbours, its memory, and
- * everything at once in random order.
+ * Tests of the isolated queue under load: its neighbours, and everything at
+ * once in random order.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -9,7 +9,6 @@
 #include "qemu/main-loop.h"
 #include "qemu/units.h"
 #include "qapi/error.h"
-#include "count-malloc.h"
 #include "queue-harness.h"
 
 #define STAT(h, name) stat64_get(&isolated_queue_stats((h)->q)->name)
@@ -245,59 +244,6 @@ static void test_never_ending(void)
     queue_run_matrix(&params, never_ending_work);
 }
 
-static unsigned num_mallocs;
-
-static void start_counting(QueueHarness *h)
-{
-    count_malloc_start();
-}
-
-static void stop_counting(QueueHarness *h)
-{
-    num_mallocs = count_malloc_stop();
-}
-
-/* As many disk requests as the ring takes, and more. */
-static void disk_requests(QueueHarness *h, unsigned num)
-{
-    while (num) {
-        for (unsigned i = MIN(num, 40); i > 0; i--, num--) {
-            MockGuestRequest *r = mock_guest_get(h->guest);
-
-            mock_guest_add(h->guest, r, false, 16, 16, 0);
-            mock_guest_add(h->guest, r, num % 2, 4 * KiB, 4 * KiB, 0);
-            mock_guest_add(h->guest, r, true, 1, 1, 0);
-            queue_offer_request(h, r);
-        }
-        queue_finish(h);
-    }
-}
-
-static void steady_state(QueueHarness *h)
-{
-    uint64_t allocations;
-
-    disk_requests(h, 200);
-    allocations = STAT(h, allocations);
-    queue_call(h, start_counting);
-    disk_requests(h, 10000);
-    queue_call(h, stop_counting);
-    g_assert_cmpuint(STAT(h, allocations), ==, allocations);
-    g_assert_cmpuint(num_mallocs, ==, 0);
-    g_assert_cmpuint(STAT(h, requests), ==, 10200);
-}
-
-static void test_steady_state(void)
-{
-    const QueueParams params = { .slot_bytes = 64 * KiB };
-
-    if (!count_malloc_works()) {
-        g_test_skip("allocations cannot be counted here");
-        return;
-    }
-    queue_run_matrix(&params, steady_state);
-}
-
 /* Everything in random order. */
 
 static void soak_use(QueueHarness *h)
@@ -419,8 +365,6 @@ int main(int argc, char **argv)
                     test_budget_merged);
     g_test_add_func("/isolated-queue/budget/neighbours-run-under-any-load",
                     test_never_ending);
-    g_test_add_func("/isolated-queue/memory/requests-allocate-nothing",
-                    test_steady_state);
     g_test_add_func("/isolated-queue/soak/any-order-of-steps-loses-nothing",
                     test_soak);
     return g_test_run();

@@ -195,6 +195,24 @@ static void used_lengths(QueueHarness *h)
     g_assert_cmpint(isolated_queue_state(h->q), ==, ISOLATED_QUEUE_RUNNING);
 }
 
+/* Nothing was written, and nothing can be: no more than a way of speaking. */
+static void length_of_nothing(QueueHarness *h)
+{
+    queue_offer(h, 100, 0);
+    queue_settle(h);
+    g_assert_nonnull(backend_fetch(h));
+    backend_use(h, 0, 0, 100);
+    backend_publish(h);
+    queue_settle(h);
+    g_assert_cmpuint(queue_collect(h), ==, 1);
+    g_assert_cmpuint(STAT(h, clamped), ==, 0);
+}
+
+static void test_length_of_nothing(void)
+{
+    queue_run_matrix(&defaults, length_of_nothing);
+}
+
 static void test_used_lengths(void)
 {
     const QueueParams all = { .all_writable = true };
@@ -336,6 +354,7 @@ int main(int argc, char **argv)
     ADD("data/reused-span-is-zero-unless-told-otherwise", test_scrub);
     ADD("data/alignment-wastes-no-page", test_span);
     ADD("data/used-length-is-clamped-and-counted", test_used_lengths);
+    ADD("data/used-length-of-nothing-is-not-counted", test_length_of_nothing);
     ADD("signal/kick-and-call-wake-a-sleeping-thread", test_sleeper);
     ADD("room/request-waits-for-a-completion-and-nobody-spins", test_parked);
 #undef ADD
