@@ -167,7 +167,10 @@ bool guest_chain_is_newest(GuestQueue *queue, const VirtQueueChain *chain)
     VirtQueueBuf word = { .len = sizeof(raw_head) };
 
     RCU_READ_LOCK_GUARD();
-    if (!guest_chain_usable(queue)) {
+    /* No size: the guest may have written anything by now. */
+    if (!guest_chain_usable(queue) ||
+        !virtio_queue_get_num(queue->vdev,
+                              virtio_get_queue_index(queue->vq))) {
         return false;
     }
     word.addr = newest_head(queue);
