@@ -22,6 +22,9 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/bswap.h"
+#include "qemu/rcu.h"
+#include "standard-headers/linux/virtio_ring.h"
 #include "guest-chain.h"
 
 /*
@@ -123,6 +126,58 @@ void guest_chain_unpop(GuestQueue *queue, const VirtQueueChain *chain)
     virtqueue_unpop_chain(queue->vq, chain);
 }
 
+bool guest_chain_usable(GuestQueue *queue)
+{
+    return !virtio_device_disabled(queue->vdev) &&
+           virtqueue_rings(queue->vq) != VIRTQUEUE_RINGS_UNUSABLE;
+}
+
+/*
+ * Ring words of the guest.  An older driver's byte order is the host's, or the
+ * device does not start.
+ */
+static uint16_t ring_word(const GuestQueue *queue, uint16_t raw)
+{
+    return virtio_vdev_has_feature(queue->vdev, VIRTIO_F_VERSION_1) ?
+           le16_to_cpu(raw) : raw;
+}
+
+/* Where the head of the chain stands that was popped last. */
+static hwaddr newest_head(const GuestQueue *queue)
+{
+    VirtIODevice *vdev = queue->vdev;
+    int n = virtio_get_queue_index(queue->vq);
+    unsigned num = virtio_queue_get_num(vdev, n);
+    uint16_t next = virtio_queue_get_last_avail_idx(vdev, n);
+
+    if (virtio_vdev_has_feature(vdev, VIRTIO_F_RING_PACKED)) {
+        /* The highest bit is the wrap counter; the last one has the id. */
+        next &= ~(1u << VRING_PACKED_EVENT_F_WRAP_CTR);
+        return virtio_queue_get_desc_addr(vdev, n) +
+               ((next ?: num) - 1) * sizeof(struct vring_packed_desc) +
+               offsetof(struct vring_packed_desc, id);
+    }
+    return virtio_queue_get_avail_addr(vdev, n) +
+           offsetof(struct vring_avail, ring[(uint16_t)(next - 1) % num]);
+}
+
+bool guest_chain_is_newest(GuestQueue *queue, const VirtQueueChain *chain)
+{
+    uint16_t raw_head;
+    VirtQueueBuf word = { .len = sizeof(raw_head) };
+
+    RCU_READ_LOCK_GUARD();
+    /* No size: the guest may have written anything by now. */
+    if (!guest_chain_usable(queue) ||
+        !virtio_queue_get_num(queue->vdev,
+                              virtio_get_queue_index(queue->vq))) {
+        return false;
+    }
+    word.addr = newest_head(queue);
+    return guest_chain_read(queue, &word, &raw_head) &&
+           ring_word(queue, raw_head) == chain->head;
+}
+
 void guest_chain_push(GuestQueue *queue, const VirtQueueChain *chain,
                       uint32_t len, unsigned idx)
 {
@@ -132,12 +187,25 @@ void guest_chain_push(GuestQueue *queue, const VirtQueueChain *chain,
     };
 
     assert(len <= chain->bytes_in);
+    queue->refused |= virtio_device_disabled(queue->vdev);
     virtqueue_fill(queue->vq, &elem, len, idx);
 }
 
-void guest_chain_flush(GuestQueue *queue, unsigned count)
+bool guest_chain_flush(GuestQueue *queue, unsigned count)
 {
+    bool refused = queue->refused || virtio_device_disabled(queue->vdev);
+
     assert(count > 0);
+    /*
+     * While the device is disabled, virtqueue_fill() and virtqueue_flush() do
+     * nothing, and virtqueue_flush() counts as if it had.  The transport says
+     * so from another thread, before it stops the device.  What was entered
+     * until then nobody sees, and the next push overwrites it.
+     */
+    queue->refused = false;
+    if (refused) {
+        return false;
+    }
     virtqueue_flush(queue->vq, count);
     /*
      * Never virtio_notify(): an interrupt is a store to an address that the
@@ -145,12 +213,7 @@ void guest_chain_flush(GuestQueue *queue, unsigned count)
      * it can reset or unplug this one, and nothing of ours may be on the stack.
      */
     virtio_notify_irqfd(queue->vdev, queue->vq);
-}
-
-bool guest_chain_usable(GuestQueue *queue)
-{
-    return !virtio_device_disabled(queue->vdev) &&
-           virtqueue_rings(queue->vq) != VIRTQUEUE_RINGS_UNUSABLE;
+    return true;
 }
 
 int guest_chain_kick_fd(const GuestQueue *queue)

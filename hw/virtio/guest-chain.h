@@ -14,12 +14,14 @@
  * GuestQueue - a VirtQueue as the data path sees it
  * @vdev: the device
  * @vq: the queue
+ * @refused: QEMU would not take one that was pushed since the last flush
  *
  * All functions below are for the queue's owner only.
  */
 typedef struct GuestQueue {
     VirtIODevice *vdev;
     VirtQueue *vq;
+    bool refused;
 } GuestQueue;
 
 /** guest_chain_pop() - virtqueue_pop_chain() on @queue */
@@ -28,6 +30,19 @@ VirtQueueChainResult guest_chain_pop(GuestQueue *queue, VirtQueueChain *chain,
 
 /** guest_chain_unpop() - virtqueue_unpop_chain() on @queue */
 void guest_chain_unpop(GuestQueue *queue, const VirtQueueChain *chain);
+
+/**
+ * guest_chain_is_newest() - was @chain popped last of all, by whomever?
+ * @queue: the queue, in which nothing was made available twice
+ * @chain: popped, and neither pushed nor un-popped
+ *
+ * The guest's ring tells, and only what is in RAM is asked: false if in doubt.
+ * The head of a chain that is out cannot be made available again before it
+ * comes back (virtio 1.2, 2.7.13 and 2.8.6), so the entry before the next one
+ * to pop has it if nothing was popped since.  A guest that writes something
+ * else there misleads itself.
+ */
+bool guest_chain_is_newest(GuestQueue *queue, const VirtQueueChain *chain);
 
 /**
  * guest_chain_read() - copy one guest buffer out
@@ -65,7 +80,8 @@ bool guest_chain_write(GuestQueue *queue, const VirtQueueBuf *buf,
  * @len: bytes written to it
  * @idx: completions entered since the last flush
  *
- * Called within rcu_read_lock().  The guest sees it after guest_chain_flush().
+ * Called within rcu_read_lock().  The guest sees it after guest_chain_flush(),
+ * which comes with nothing else in between.
  */
 void guest_chain_push(GuestQueue *queue, const VirtQueueChain *chain,
                       uint32_t len, unsigned idx);
@@ -78,8 +94,12 @@ void guest_chain_push(GuestQueue *queue, const VirtQueueChain *chain,
  *
  * Called within rcu_read_lock().  The interrupt itself comes later, from the
  * main loop or KVM.
+ *
+ * Returns: false if the guest cannot be told now, since it has taken bus
+ * mastering away or broken the device.  Then it is as if nothing had been
+ * pushed: all of it is to be pushed again later.
  */
-void guest_chain_flush(GuestQueue *queue, unsigned count);
+bool guest_chain_flush(GuestQueue *queue, unsigned count);
 
 /**
  * guest_chain_usable() - can requests be completed now?

@@ -1,5 +1,13 @@
 /*
- * Isolated queue: what its three files share.
+ * Isolated queue: what its files share.
+ *
+ * A file calls only those above it here:
+ *
+ *   isolated-queue-state.c     state, latch, what is asked about a queue
+ *   isolated-request.c         one request through the region
+ *   isolated-queue.c           the two lines: forward and return
+ *   isolated-queue-dispatch.c  who runs them, and when
+ *   isolated-queue-stop.c      what happens while nobody owns the queue
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -13,27 +21,34 @@
 
 /**
  * IsolatedRequest - one request between the guest's pop and its completion
- * @next: in IsolatedQueue's list of its kind
- * @seq: number of its pop; the newest pop that can be undone has next_seq - 1
- * @chain: the guest's buffers; the array is ours and only ever grows
+ * @next: in IsolatedQueue's @in_flight or @orphans
+ * @done: in its @completed or @spare
+ * @seq: number of its pop, which tells it from another in the same place
+ * @chain: the guest's buffers; the array is ours and of @chain.capacity
  * @bufs: the same buffers in the span, as the backend knows them
  * @span: offset of its span in the region
  * @span_bytes: size of the span; 0: it has none
+ * @descs: descriptors of the shadow ring that it takes, once it was sent
+ * @len: bytes written to it, once the backend has completed it
  * @sent: the shadow ring holds it
  * @orphan: the guest was reset under it: nothing of it may reach the guest
  */
 typedef struct IsolatedRequest {
     QTAILQ_ENTRY(IsolatedRequest) next;
+    QSIMPLEQ_ENTRY(IsolatedRequest) done;
     uint64_t seq;
     VirtQueueChain chain;
     ShadowRingBuf *bufs;
     uint64_t span;
     uint64_t span_bytes;
+    uint16_t descs;
+    uint32_t len;
     bool sent;
     bool orphan;
 } IsolatedRequest;
 
 typedef QTAILQ_HEAD(, IsolatedRequest) IsolatedRequestList;
+typedef QSIMPLEQ_HEAD(, IsolatedRequest) IsolatedDoneList;
 
 /**
  * IsolatedSendResult - what became of a request on its way to the backend
@@ -65,7 +80,9 @@ struct IsolatedQueue {
     IsolatedRequestList in_flight;  /* in guest order                        */
     IsolatedRequest *next_unsent;   /* in @in_flight: all before it are sent */
     IsolatedRequestList orphans;
-    IsolatedRequestList spare;
+    IsolatedDoneList completed; /* the guest was not told yet               */
+    IsolatedDoneList spare;
+    unsigned num_bufs;          /* that the arrays of all requests have     */
     uint64_t next_seq;
     bool guest_polled;          /* AioContext looks at the guest's ring      */
     bool backend_polled;        /* ... and at the shadow ring                */
@@ -78,12 +95,14 @@ struct IsolatedQueue {
 };
 
 /**
- * IsolatedBudget - what one dispatch may still move
- * @requests: in either direction
- * @bytes: in either direction
+ * IsolatedBudget - what one dispatch may still move, in either direction
+ * @requests: a pass that moves none costs one too
+ * @bufs: buffers, which a chain can have a thousand of
+ * @bytes: to be copied
  */
 typedef struct IsolatedBudget {
     unsigned requests;
+    unsigned bufs;
     uint64_t bytes;
 } IsolatedBudget;
 
@@ -96,6 +115,18 @@ static inline void isolated_count(Stat64 *counter, uint64_t n)
 static inline bool isolated_queue_broken(const IsolatedQueue *q)
 {
     return q->state == ISOLATED_QUEUE_BROKEN;
+}
+
+/**
+ * isolated_queue_starves() - is what a request waits for held by orphans only?
+ * @q: the owner's, or nobody owns it
+ *
+ * @in_flight is in guest order, and all before @next_unsent are sent.
+ */
+static inline bool isolated_queue_starves(const IsolatedQueue *q)
+{
+    return q->next_unsent && q->next_unsent == QTAILQ_FIRST(&q->in_flight) &&
+           !QTAILQ_EMPTY(&q->orphans);
 }
 
 /**
@@ -113,20 +144,37 @@ void G_GNUC_PRINTF(3, 4) isolated_queue_break(IsolatedQueue *q,
 /** isolated_queue_set_state() - trace and store.  Owner or BQL holder. */
 void isolated_queue_set_state(IsolatedQueue *q, IsolatedQueueState state);
 
+/** isolated_queue_unwatch() - no handler of @q runs any more.  Owner only. */
+void isolated_queue_unwatch(IsolatedQueue *q);
+
+/** isolated_queue_kick() - wake the backend, whatever its event index says */
+void isolated_queue_kick(IsolatedQueue *q);
+
+/**
+ * isolated_queue_forward() - one batch from the guest to the backend
+ * @q: connected
+ * @budget: what it moves is taken off
+ *
+ * Called within rcu_read_lock(), by the owner.  Ends when the guest's ring is
+ * empty, or @budget, or a request has to wait, or the queue is broken.
+ */
+void isolated_queue_forward(IsolatedQueue *q, IsolatedBudget *budget);
+
 /**
  * isolated_queue_return() - one batch from the shadow ring to the guest
  * @q: connected
  * @budget: what it moves is taken off
  *
  * Called within rcu_read_lock(), by the owner.  Ends when the ring is empty,
- * or @budget, or the queue broken.
+ * or @budget, or the queue broken.  What an earlier batch could not show the
+ * guest comes first.
  */
 void isolated_queue_return(IsolatedQueue *q, IsolatedBudget *budget);
 
 /** isolated_budget_left() - may anything be moved? */
 static inline bool isolated_budget_left(const IsolatedBudget *budget)
 {
-    return budget->requests && budget->bytes;
+    return budget->requests && budget->bufs && budget->bytes;
 }
 
 /**
@@ -143,6 +191,12 @@ IsolatedRequest *isolated_request_get(IsolatedQueue *q);
  * @req: in no list, without a span
  */
 void isolated_request_recycle(IsolatedQueue *q, IsolatedRequest *req);
+
+/**
+ * isolated_request_recycle_completed() - done with all of @q->completed
+ * @q: the queue
+ */
+void isolated_request_recycle_completed(IsolatedQueue *q);
 
 /** isolated_request_free() - @req is in no list */
 void isolated_request_free(IsolatedRequest *req);

@@ -8,8 +8,10 @@
  *
  * A request can be given back to the guest's ring ("un-popped") only if it is
  * the newest that was popped: were a younger one completed already, moving
- * the index back would run that one again.  @seq tells.  What cannot be
- * un-popped is kept and sent again.
+ * the index back would run that one again.  The guest's ring is asked, not a
+ * number of ours: while the device is stopped QEMU may pop by itself, as
+ * virtio-net does to drop what the guest sends when the link is down.  What
+ * cannot be un-popped is kept and sent again.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -18,68 +20,6 @@
 #include "qemu/rcu.h"
 #include "isolated-queue-internal.h"
 #include "trace.h"
-
-static const char *const state_names[] = {
-    [ISOLATED_QUEUE_IDLE] = "idle",
-    [ISOLATED_QUEUE_RUNNING] = "running",
-    [ISOLATED_QUEUE_STOPPING] = "stopping",
-    [ISOLATED_QUEUE_KEPT] = "kept",
-    [ISOLATED_QUEUE_BROKEN] = "broken",
-};
-QEMU_BUILD_BUG_ON(ARRAY_SIZE(state_names) != ISOLATED_QUEUE__MAX);
-
-const char *isolated_queue_state_name(IsolatedQueueState state)
-{
-    return state_names[state];
-}
-
-IsolatedQueueState isolated_queue_state(const IsolatedQueue *q)
-{
-    return qatomic_read(&q->state);
-}
-
-IsolatedQueueFault isolated_queue_fault(const IsolatedQueue *q,
-                                        const char **why)
-{
-    IsolatedQueueFault fault = qatomic_load_acquire(&q->fault);
-
-    if (fault != ISOLATED_QUEUE_FAULT_NONE) {
-        *why = q->why;
-    }
-    return fault;
-}
-
-const IsolatedQueueStats *isolated_queue_stats(const IsolatedQueue *q)
-{
-    return &q->stats;
-}
-
-IsolatedLink *isolated_queue_link(const IsolatedQueue *q)
-{
-    return q->link;
-}
-
-bool isolated_queue_attached(const IsolatedQueue *q)
-{
-    return q->ctx;
-}
-
-void isolated_queue_guest_fault(IsolatedQueue *q, const char *why)
-{
-    assert(!q->ctx);
-    isolated_queue_break(q, ISOLATED_QUEUE_FAULT_GUEST, "%s", why);
-}
-
-unsigned isolated_queue_in_flight(const IsolatedQueue *q)
-{
-    IsolatedRequest *req;
-    unsigned num = 0;
-
-    QTAILQ_FOREACH(req, &q->in_flight, next) {
-        num++;
-    }
-    return num;
-}
 
 IsolatedQueue *isolated_queue_new(const IsolatedQueueConfig *config)
 {
@@ -92,7 +32,8 @@ IsolatedQueue *isolated_queue_new(const IsolatedQueueConfig *config)
     q->scratch.bufs = g_new0(VirtQueueBuf, VIRTQUEUE_MAX_SIZE);
     QTAILQ_INIT(&q->in_flight);
     QTAILQ_INIT(&q->orphans);
-    QTAILQ_INIT(&q->spare);
+    QSIMPLEQ_INIT(&q->completed);
+    QSIMPLEQ_INIT(&q->spare);
     return q;
 }
 
@@ -106,6 +47,16 @@ static void request_list_free(IsolatedRequestList *list)
     }
 }
 
+static void done_list_free(IsolatedDoneList *list)
+{
+    IsolatedRequest *req;
+
+    while ((req = QSIMPLEQ_FIRST(list))) {
+        QSIMPLEQ_REMOVE_HEAD(list, done);
+        isolated_request_free(req);
+    }
+}
+
 void isolated_queue_free(IsolatedQueue *q)
 {
     if (!q) {
@@ -114,7 +65,8 @@ void isolated_queue_free(IsolatedQueue *q)
     assert(!q->ctx && !q->link);
     request_list_free(&q->in_flight);
     request_list_free(&q->orphans);
-    request_list_free(&q->spare);
+    done_list_free(&q->completed);
+    done_list_free(&q->spare);
     g_free(q->scratch.bufs);
     g_free(q->why);
     g_free(q);
@@ -127,16 +79,6 @@ void isolated_queue_connect(IsolatedQueue *q, IsolatedLink *link)
         isolated_queue_disconnect(q);
         q->link = link;
     }
-}
-
-/*
- * While the device is stopped QEMU may pop by itself: virtio-net drops what
- * the guest sends when the link is down.  So nothing that is out now can be
- * un-popped any more.
- */
-static void forget_newest(IsolatedQueue *q)
-{
-    q->next_seq++;
 }
 
 void isolated_queue_disconnect(IsolatedQueue *q)
@@ -156,7 +98,6 @@ void isolated_queue_disconnect(IsolatedQueue *q)
         isolated_request_recycle(q, req);
     }
     q->link = NULL;
-    forget_newest(q);
 }
 
 void isolated_queue_unpark(IsolatedQueue *q)
@@ -167,9 +108,8 @@ void isolated_queue_unpark(IsolatedQueue *q)
         return;
     }
     while ((req = QTAILQ_LAST(&q->in_flight)) && !req->sent &&
-           req->seq == q->next_seq - 1) {
+           guest_chain_is_newest(&q->guest, &req->chain)) {
         guest_chain_unpop(&q->guest, &req->chain);
-        q->next_seq--;
         if (q->next_unsent == req) {
             q->next_unsent = NULL;
         }
@@ -180,7 +120,7 @@ void isolated_queue_unpark(IsolatedQueue *q)
 
 unsigned isolated_queue_drain(IsolatedQueue *q)
 {
-    IsolatedBudget unlimited = { UINT_MAX, UINT64_MAX };
+    IsolatedBudget unlimited = { UINT_MAX, UINT_MAX, UINT64_MAX };
     IsolatedRequest *req;
     unsigned num = 0;
 
@@ -220,6 +160,7 @@ static bool isolated_queue_take_back(IsolatedQueue *q, uint16_t num)
 
 void isolated_queue_stopped(IsolatedQueue *q, uint32_t raw_base, bool alive)
 {
+    unsigned kept;
     uint16_t num;
 
     if (alive && q->link) {
@@ -237,11 +178,10 @@ void isolated_queue_stopped(IsolatedQueue *q, uint32_t raw_base, bool alive)
         return;
     }
     isolated_queue_unpark(q);
-    forget_newest(q);
-    isolated_queue_set_state(q, QTAILQ_EMPTY(&q->in_flight) ?
-                             ISOLATED_QUEUE_IDLE : ISOLATED_QUEUE_KEPT);
-    trace_isolated_queue_stopped(q->config.index,
-                                 isolated_queue_in_flight(q));
+    kept = isolated_queue_in_flight(q);
+    isolated_queue_set_state(q, kept ? ISOLATED_QUEUE_KEPT
+                                     : ISOLATED_QUEUE_IDLE);
+    trace_isolated_queue_stopped(q->config.index, kept);
 }
 
 void isolated_queue_forget_orphans(IsolatedQueue *q)
@@ -270,6 +210,7 @@ void isolated_queue_reset(IsolatedQueue *q)
             isolated_request_recycle(q, req);
         }
     }
+    isolated_request_recycle_completed(q);
     q->next_unsent = NULL;
     q->next_seq = 0;
     g_clear_pointer(&q->why, g_free);

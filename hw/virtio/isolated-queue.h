@@ -65,8 +65,12 @@ typedef enum IsolatedQueueFault {
  * @calls: eventfd reads from the backend
  * @guest_kicks: eventfd reads from the guest
  * @parked: times that a request had to wait for room
- * @clamped: used lengths that were longer than the writable buffers
- * @allocations: requests made or grown: none of it in steady state
+ * @clamped: used lengths that were longer than the writable buffers, of
+ *     requests that have any
+ * @allocations: requests made or grown: none of it in steady state.  Each
+ *     request that is out at once is two, and more as its chains get longer,
+ *     so a network device whose receive ring is full of buffers starts with
+ *     twice as many as that ring has.
  *
  * Written by the owner alone, readable from any thread.
  */
@@ -117,6 +121,8 @@ typedef struct IsolatedLink {
  * @merges: several requests make up one completion, which is not taken apart
  * @parks: its requests stay out by design; a stop does not wait for them
  * @faulted: bottom half of the main loop; scheduled once when the queue breaks
+ * @starved: bottom half of the main loop, or NULL; scheduled when a request
+ *     waits and nothing but orphans could make room for it
  */
 typedef struct IsolatedQueueConfig {
     VirtIODevice *vdev;
@@ -127,7 +133,20 @@ typedef struct IsolatedQueueConfig {
     bool merges;
     bool parks;
     QEMUBH *faulted;
+    QEMUBH *starved;
 } IsolatedQueueConfig;
+
+/**
+ * IsolatedOrphans - what the backend still has of a guest that was reset
+ * @requests: how many
+ * @descs: descriptors of the ring that they hold
+ * @bytes: bytes of the share that they hold
+ */
+typedef struct IsolatedOrphans {
+    unsigned requests;
+    unsigned descs;
+    uint64_t bytes;
+} IsolatedOrphans;
 
 typedef struct IsolatedQueue IsolatedQueue;
 
@@ -200,10 +219,11 @@ bool isolated_queue_attached(const IsolatedQueue *q);
 void isolated_queue_guest_fault(IsolatedQueue *q, const char *why);
 
 /**
- * isolated_queue_unpark() - give back what was popped but never sent
+ * isolated_queue_unpark() - give back what was popped and no backend has
  * @q: not RUNNING; nothing happens if it is BROKEN
  *
- * BQL held.
+ * Newest first, as far as nothing newer was popped by whomever.  Without a
+ * connection that can be all that is kept.  BQL held.
  */
 void isolated_queue_unpark(IsolatedQueue *q);
 
@@ -248,6 +268,25 @@ void isolated_queue_reset(IsolatedQueue *q);
  */
 void isolated_queue_forget_orphans(IsolatedQueue *q);
 
+/** isolated_queue_orphans() - count them.  @q is not RUNNING.  BQL held. */
+IsolatedOrphans isolated_queue_orphans(const IsolatedQueue *q);
+
+/**
+ * isolated_queue_crowded() - do orphans hold room that requests need?
+ * @q: not RUNNING
+ *
+ * A backend may never return them: some drop what they do not understand, and
+ * a guest can bring that about and reset as often as it likes.  They are in
+ * the way if they hold more than a quarter of the ring's descriptors or of the
+ * share, or if a request waits for room and nothing else is out.  Then only a
+ * new connection (or a new ring, where the backend is known to have forgotten
+ * them) makes the device work again: isolated_queue_disconnect() drops them.
+ *
+ * Ask after isolated_queue_reset(), when the backend has had its time to
+ * return them, and when @starved of the configuration ran.  BQL held.
+ */
+bool isolated_queue_crowded(const IsolatedQueue *q);
+
 /** isolated_queue_state() - for control and tests; any thread */
 IsolatedQueueState isolated_queue_state(const IsolatedQueue *q);
 
@@ -266,7 +305,7 @@ IsolatedQueueFault isolated_queue_fault(const IsolatedQueue *q,
 /** isolated_queue_stats() - counters; any thread */
 const IsolatedQueueStats *isolated_queue_stats(const IsolatedQueue *q);
 
-/** isolated_queue_in_flight() - requests popped and not returned.  BQL held. */
+/** isolated_queue_in_flight() - popped, the guest was not told.  BQL held. */
 unsigned isolated_queue_in_flight(const IsolatedQueue *q);
 
 #endif /* HW_VIRTIO_ISOLATED_QUEUE_H */

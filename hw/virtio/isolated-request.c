@@ -8,7 +8,10 @@
  * comes last.
  *
  * Requests are recycled.  Their arrays grow to the longest chain they ever
- * held and stay so: in steady state nothing is allocated.
+ * held and stay so: in steady state nothing is allocated.  A guest that has the
+ * longest chains out that there can be, once, would leave 32 MiB behind; so a
+ * queue keeps so many buffers as deep queues of large requests need, and gives
+ * back what is more when the requests come back.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -17,6 +20,16 @@
 #include "qemu/units.h"
 #include "isolated-queue-internal.h"
 
+/* A request begins with so many buffers. */
+#define BUFS_LEAST 4
+
+/*
+ * What a queue keeps: 2 MiB of arrays, 128 requests of 1 MiB in pages.  Its
+ * ring bounds the requests themselves, and what small ones have.
+ */
+#define BUFS_KEPT (64 * KiB)
+#define BUFS_SMALL 32
+
 static unsigned request_num_bufs(const IsolatedRequest *req)
 {
     return req->chain.num_out + req->chain.num_in;
@@ -24,8 +37,9 @@ static unsigned request_num_bufs(const IsolatedRequest *req)
 
 static void request_grow(IsolatedQueue *q, IsolatedRequest *req, unsigned num)
 {
-    unsigned capacity = pow2ceil(num);
+    unsigned capacity = MAX(BUFS_LEAST, pow2ceil(num));
 
+    q->num_bufs += capacity - req->chain.capacity;
     req->chain.bufs = g_renew(VirtQueueBuf, req->chain.bufs, capacity);
     req->bufs = g_renew(ShadowRingBuf, req->bufs, capacity);
     req->chain.capacity = capacity;
@@ -34,14 +48,14 @@ static void request_grow(IsolatedQueue *q, IsolatedRequest *req, unsigned num)
 
 IsolatedRequest *isolated_request_get(IsolatedQueue *q)
 {
-    IsolatedRequest *req = QTAILQ_FIRST(&q->spare);
+    IsolatedRequest *req = QSIMPLEQ_FIRST(&q->spare);
     const VirtQueueChain *popped = &q->scratch;
     unsigned num = popped->num_out + popped->num_in;
     uint16_t capacity;
     VirtQueueBuf *bufs;
 
     if (req) {
-        QTAILQ_REMOVE(&q->spare, req, next);
+        QSIMPLEQ_REMOVE_HEAD(&q->spare, done);
     } else {
         req = g_new0(IsolatedRequest, 1);
         isolated_count(&q->stats.allocations, 1);
@@ -58,13 +72,38 @@ IsolatedRequest *isolated_request_get(IsolatedQueue *q)
     return req;
 }
 
+/* Nothing is out of it any more. */
+static void request_shrink(IsolatedQueue *q, IsolatedRequest *req)
+{
+    if (q->num_bufs > BUFS_KEPT && req->chain.capacity > BUFS_SMALL) {
+        q->num_bufs -= req->chain.capacity;
+        req->chain.capacity = 0;
+        g_clear_pointer(&req->chain.bufs, g_free);
+        g_clear_pointer(&req->bufs, g_free);
+    }
+}
+
 void isolated_request_recycle(IsolatedQueue *q, IsolatedRequest *req)
 {
     assert(!req->span_bytes);
+    request_shrink(q, req);
     req->sent = false;
     req->orphan = false;
     /* Used last, so used first: its arrays are in the cache. */
-    QTAILQ_INSERT_HEAD(&q->spare, req, next);
+    QSIMPLEQ_INSERT_HEAD(&q->spare, req, done);
+}
+
+void isolated_request_recycle_completed(IsolatedQueue *q)
+{
+    IsolatedRequest *req;
+
+    if (q->num_bufs > BUFS_KEPT) {
+        QSIMPLEQ_FOREACH(req, &q->completed, done) {
+            request_shrink(q, req);
+        }
+    }
+    /* Used last, so used first. */
+    QSIMPLEQ_PREPEND(&q->spare, &q->completed);
 }
 
 void isolated_request_free(IsolatedRequest *req)
@@ -90,8 +129,15 @@ static void request_place(IsolatedRequest *req, BounceLayout *layout,
 }
 
 /*
+ * A ring that is less used than this takes direct chains: one part of so many.
+ * Few requests are out then, and their cost counts; where many are, each has to
+ * leave room for the others.
+ */
+#define DIRECT_PART 4
+
+/*
  * Whether the request is to go through an indirect table.  A direct chain costs
- * the backend no extra access, so a table is used for want of slots; but
+ * the backend no extra access, so a table is used before slots are wanting; but
  * receive buffers stay out, and long ones would take the slots of all others.
  */
 static bool request_wants_table(const IsolatedQueue *q,
@@ -99,19 +145,21 @@ static bool request_wants_table(const IsolatedQueue *q,
                                 const BounceLayout *layout)
 {
     const ShadowRing *ring = q->link->ring;
+    unsigned size = shadow_ring_size(ring);
     unsigned num = request_num_bufs(req);
+    unsigned used = size - shadow_ring_room(ring) + num;
     uint64_t bytes = ROUND_UP(layout->bytes, SHADOW_RING_DESC_BYTES) +
                      num * SHADOW_RING_DESC_BYTES;
 
     if (num < 2 || !shadow_ring_indirect(ring)) {
         return false;
     }
-    if (num > shadow_ring_size(ring)) {
+    if (num > size) {
         return true;
     }
     /* What can go without one does so if there is no place for it. */
     return bytes <= bounce_pool_size(q->link->pool) &&
-           (num > shadow_ring_room(ring) || !req->chain.num_out);
+           (used > size / DIRECT_PART || !req->chain.num_out);
 }
 
 /* Say why, if there is a reason why the request can never be sent. */
@@ -204,6 +252,7 @@ static void request_add(IsolatedQueue *q, IsolatedRequest *req,
         chain.table_addr = region->guest_base + req->span + table_offset;
     }
     shadow_ring_add(q->link->ring, &chain, req);
+    req->descs = table ? 1 : request_num_bufs(req);
     req->sent = true;
 }
 

@@ -1,6 +1,12 @@
 /*
  * Shadow virtqueue of vhost-vdpa: what its files share.
  *
+ * A file calls only those above it here:
+ *
+ *   vhost-svq-request.c    one request's way to the device
+ *   vhost-svq.c            the two directions, and who runs them
+ *   vhost-svq-run.c        what a ring is like, start and stop
+ *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
@@ -129,9 +135,6 @@ unsigned svq_return(Svq *q);
 /** svq_call_guest() - the guest has something to take */
 void svq_call_guest(Svq *q);
 
-/** vhost_svq_ring_format() - what @features say */
-ShadowRingFormat vhost_svq_ring_format(uint64_t features);
-
 /**
  * SvqBuffers - buffers of one request, see vhost_svq_add()
  */
@@ -143,19 +146,6 @@ typedef struct SvqBuffers {
 
 /** Index in SvqBuffers: device-readable and device-writable. */
 enum { SVQ_OUT, SVQ_IN };
-
-/**
- * svq_ring_new() - a ring of @size descriptors, in a new area
- * @q: without a ring; an earlier area is freed
- * @size: descriptors
- */
-void svq_ring_new(Svq *q, uint16_t size);
-
-/** svq_ring_free() - forget the ring; the area stays */
-void svq_ring_free(Svq *q);
-
-/** svq_area_free() - unmap the area, which holds ring and indirect tables */
-void svq_area_free(Svq *q);
 
 /**
  * svq_request_add() - write a request's descriptors, unpublished

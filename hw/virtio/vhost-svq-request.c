@@ -8,9 +8,7 @@
  * refused: QEMU's virtqueue splits buffers where guest memory does.
  *
  * A direct chain costs the device no extra access, so an indirect table is
- * used for want of descriptors only.  Tables lie behind the ring in the area
- * that the device has mapped: short ones, and one that is as long as a chain
- * can be.  So with indirect descriptors every chain finds its way in the end.
+ * used for want of descriptors only.
  *
  * Building is all or nothing: addresses are translated into scratch space and
  * room is found before anything is written.
@@ -21,97 +19,7 @@
  */
 
 #include "qemu/osdep.h"
-#include <sys/mman.h>
-#include "qemu/error-report.h"
 #include "vhost-svq-internal.h"
-
-#define SVQ_SHORT_TABLE 64
-#define SVQ_SHORT_TABLES_MAX 128
-
-static void svq_tables_new(SvqTables *tables, size_t first, uint16_t num,
-                           uint32_t num_descs)
-{
-    tables->first = first;
-    tables->num_descs = num_descs;
-    tables->num_free = num;
-    tables->free = g_new(size_t, num);
-    for (unsigned i = 0; i < num; i++) {
-        tables->free[i] = first + (size_t)i * num_descs *
-                                  SHADOW_RING_DESC_BYTES;
-    }
-}
-
-static size_t svq_tables_end(const SvqTables *tables)
-{
-    return tables->first + (size_t)tables->num_free * tables->num_descs *
-                           SHADOW_RING_DESC_BYTES;
-}
-
-/* Returns: the end of the area. */
-static size_t svq_tables_place(Svq *q, size_t begin, uint16_t size)
-{
-    SvqTables *short_ones = &q->tables[SVQ_TABLES_SHORT];
-    SvqTables *long_one = &q->tables[SVQ_TABLES_LONG];
-
-    if (!(q->features & BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC))) {
-        return begin;
-    }
-    svq_tables_new(short_ones, begin, MIN(size, SVQ_SHORT_TABLES_MAX),
-                   SVQ_SHORT_TABLE);
-    svq_tables_new(long_one, svq_tables_end(short_ones), 1,
-                   VIRTQUEUE_MAX_SIZE);
-    return svq_tables_end(long_one);
-}
-
-void svq_area_free(Svq *q)
-{
-    for (unsigned i = 0; i < SVQ_TABLES__MAX; i++) {
-        g_free(q->tables[i].free);
-        q->tables[i] = (SvqTables) { };
-    }
-    if (q->area) {
-        munmap(q->area, q->area_bytes);
-        q->area = NULL;
-    }
-}
-
-/* Devices in user space (VDUSE) can map shared memory only. */
-static void svq_area_map(Svq *q, size_t bytes)
-{
-    q->area_bytes = ROUND_UP(bytes, qemu_real_host_page_size());
-    q->area = mmap(NULL, q->area_bytes, PROT_READ | PROT_WRITE,
-                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
-    if (q->area == MAP_FAILED) {
-        /* As any allocation here that fails. */
-        error_report("no memory for a shadow virtqueue: %s", strerror(errno));
-        abort();
-    }
-    q->area_iova_known = false;
-}
-
-void svq_ring_new(Svq *q, uint16_t size)
-{
-    ShadowRingConfig config = {
-        .format = vhost_svq_ring_format(q->features),
-        .size = size,
-        .event_idx = q->features & BIT_ULL(VIRTIO_RING_F_EVENT_IDX),
-        .indirect = q->features & BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC),
-    };
-
-    svq_area_free(q);
-    q->layout = shadow_ring_layout(config.format, size);
-    svq_area_map(q, svq_tables_place(q, ROUND_UP(q->layout.bytes, 64), size));
-    config.mem = q->area;
-    q->ring = shadow_ring_new(&config);
-    /* A chain that is longer than the ring takes a table. */
-    q->bufs = g_new(ShadowRingBuf, config.indirect ? VIRTQUEUE_MAX_SIZE : size);
-}
-
-void svq_ring_free(Svq *q)
-{
-    g_clear_pointer(&q->ring, shadow_ring_free);
-    g_clear_pointer(&q->bufs, g_free);
-}
 
 /* Where the device finds [@addr, @addr + @len), which is not empty. */
 static bool svq_translate(const Svq *q, hwaddr addr, size_t len, bool guest,

@@ -1,5 +1,17 @@
 /*
- * Shadow virtqueue of vhost-vdpa: start, stop, and what stays between them.
+ * Shadow virtqueue of vhost-vdpa: what a ring is like, start, stop, and what
+ * stays between them.
+ *
+ * The guest's ring ends in QEMU and so does the device's: what a ring is like
+ * is negotiated twice.  Towards the device the queue takes the best that there
+ * is.  Towards the guest QEMU's virtqueues can do everything.  That holds where
+ * the guest sees a device only through shadow virtqueues.  While the data
+ * queues are passed through and only the control queue is shadowed, the
+ * guest's bits are the device's, and so are the queue's.
+ *
+ * Ring and indirect tables lie in one area that the device has mapped: short
+ * tables, and one that is as long as a chain can be.  So with indirect
+ * descriptors every chain finds its way in the end.
  *
  * A run begins with an empty ring and ends with one that nobody needs any
  * more.  In between lie the requests that are at the device when it is
@@ -14,16 +26,203 @@
  */
 
 #include "qemu/osdep.h"
+#include <sys/mman.h>
+#include "qemu/bitops.h"
+#include "qemu/error-report.h"
+#include "qemu/host-utils.h"
 #include "qemu/main-loop.h"
 #include "qemu/rcu.h"
+#include "qapi/error.h"
+#include "standard-headers/linux/virtio_config.h"
+#include "standard-headers/linux/virtio_ring.h"
 #include "virtio-chain.h"
 #include "vhost-svq-internal.h"
+
+#define SVQ_RING_FEATURES (BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC) | \
+                           BIT_ULL(VIRTIO_RING_F_EVENT_IDX) | \
+                           BIT_ULL(VIRTIO_F_RING_PACKED))
+
+/*
+ * Descriptors hold I/O virtual addresses, which need something that translates
+ * them, and all that we write is little-endian.
+ */
+#define SVQ_NEEDED_FEATURES (BIT_ULL(VIRTIO_F_ACCESS_PLATFORM) | \
+                             BIT_ULL(VIRTIO_F_VERSION_1))
+
+/* What is reserved for transport and ring (virtio 1.2, 6). */
+#define SVQ_TRANSPORT_FEATURES \
+    MAKE_64BIT_MASK(VIRTIO_TRANSPORT_F_START, \
+                    VIRTIO_TRANSPORT_F_END + 1 - VIRTIO_TRANSPORT_F_START)
+
+/*
+ * SET_VRING_BASE of a packed ring: the descriptor ring's offset and, above it,
+ * the wrap counter; those of the driver in the low half, those of the device
+ * in the high half.
+ */
+#define SVQ_BASE_DRIVER_WRAP_COUNTER BIT(VRING_PACKED_EVENT_F_WRAP_CTR)
+#define SVQ_BASE_DEVICE_WRAP_COUNTER BIT(VRING_PACKED_EVENT_F_WRAP_CTR + 16)
+
+#define SVQ_SHORT_TABLE 64
+#define SVQ_SHORT_TABLES_MAX 128
 
 /*
  * Devices answer a control command in microseconds to some milliseconds.
  * While QEMU waits the machine stands still, at most so long.
  */
 #define SVQ_POLL_LIMIT_MS 5000
+
+/*
+ * Others of the transport's bits would change what a ring looks like or what
+ * a device may do with it.  A guest could acknowledge them.
+ */
+bool vhost_svq_valid_features(uint64_t features, Error **errp)
+{
+    uint64_t missing = SVQ_NEEDED_FEATURES & ~features;
+    uint64_t unknown = features & SVQ_TRANSPORT_FEATURES &
+                       ~(SVQ_NEEDED_FEATURES | SVQ_RING_FEATURES);
+
+    if (missing || unknown) {
+        error_setg(errp, "shadow virtqueues do not work with this device: it "
+                   "lacks features 0x%" PRIx64 " and has features 0x%" PRIx64,
+                   missing, unknown);
+        return false;
+    }
+    return true;
+}
+
+uint64_t vhost_svq_guest_features(uint64_t offered)
+{
+    return offered | SVQ_RING_FEATURES;
+}
+
+uint64_t vhost_svq_device_features(uint64_t acked, uint64_t offered)
+{
+    uint64_t ring = offered & SVQ_RING_FEATURES;
+
+    /* Virtio 1.2, 6: bits above 31 are for those who know VERSION_1. */
+    if (!(acked & BIT_ULL(VIRTIO_F_VERSION_1))) {
+        ring &= ~BIT_ULL(VIRTIO_F_RING_PACKED);
+    }
+    return (acked & ~SVQ_RING_FEATURES) | ring;
+}
+
+static ShadowRingFormat svq_ring_format(uint64_t features)
+{
+    return features & BIT_ULL(VIRTIO_F_RING_PACKED) ? SHADOW_RING_PACKED
+                                                    : SHADOW_RING_SPLIT;
+}
+
+/* A packed ring could have any size, but vhost takes powers of two only. */
+uint16_t vhost_svq_ring_size(const VhostShadowVirtqueue *svq,
+                             uint16_t guest_size)
+{
+    return pow2floor(MIN(guest_size, svq_of_const(svq)->max_size));
+}
+
+/* Virtio 1.2, 2.8.1: both wrap counters begin with 1. */
+uint32_t vhost_svq_ring_base(const VhostShadowVirtqueue *svq)
+{
+    uint64_t features = svq_of_const(svq)->features;
+
+    return svq_ring_format(features) == SHADOW_RING_SPLIT ?
+           0 : SVQ_BASE_DRIVER_WRAP_COUNTER | SVQ_BASE_DEVICE_WRAP_COUNTER;
+}
+
+void vhost_svq_set_device(VhostShadowVirtqueue *svq, uint64_t features,
+                          uint16_t max_size)
+{
+    Svq *q = svq_of(svq);
+
+    assert(!q->guest_vq);
+    q->features = features;
+    /* A ring has at least one descriptor, whatever the device says. */
+    q->max_size = MAX(max_size, 1);
+}
+
+static void svq_tables_new(SvqTables *tables, size_t first, uint16_t num,
+                           uint32_t num_descs)
+{
+    tables->first = first;
+    tables->num_descs = num_descs;
+    tables->num_free = num;
+    tables->free = g_new(size_t, num);
+    for (unsigned i = 0; i < num; i++) {
+        tables->free[i] = first + (size_t)i * num_descs *
+                                  SHADOW_RING_DESC_BYTES;
+    }
+}
+
+static size_t svq_tables_end(const SvqTables *tables)
+{
+    return tables->first + (size_t)tables->num_free * tables->num_descs *
+                           SHADOW_RING_DESC_BYTES;
+}
+
+/* Returns: the end of the area. */
+static size_t svq_tables_place(Svq *q, size_t begin, uint16_t size)
+{
+    SvqTables *short_ones = &q->tables[SVQ_TABLES_SHORT];
+    SvqTables *long_one = &q->tables[SVQ_TABLES_LONG];
+
+    if (!(q->features & BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC))) {
+        return begin;
+    }
+    svq_tables_new(short_ones, begin, MIN(size, SVQ_SHORT_TABLES_MAX),
+                   SVQ_SHORT_TABLE);
+    svq_tables_new(long_one, svq_tables_end(short_ones), 1,
+                   VIRTQUEUE_MAX_SIZE);
+    return svq_tables_end(long_one);
+}
+
+static void svq_area_free(Svq *q)
+{
+    for (unsigned i = 0; i < SVQ_TABLES__MAX; i++) {
+        g_free(q->tables[i].free);
+        q->tables[i] = (SvqTables) { };
+    }
+    if (q->area) {
+        munmap(q->area, q->area_bytes);
+        q->area = NULL;
+    }
+}
+
+/* Devices in user space (VDUSE) can map shared memory only. */
+static void svq_area_map(Svq *q, size_t bytes)
+{
+    q->area_bytes = ROUND_UP(bytes, qemu_real_host_page_size());
+    q->area = mmap(NULL, q->area_bytes, PROT_READ | PROT_WRITE,
+                   MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (q->area == MAP_FAILED) {
+        /* As any allocation here that fails. */
+        error_report("no memory for a shadow virtqueue: %s", strerror(errno));
+        abort();
+    }
+    q->area_iova_known = false;
+}
+
+static void svq_ring_new(Svq *q, uint16_t size)
+{
+    ShadowRingConfig config = {
+        .format = svq_ring_format(q->features),
+        .size = size,
+        .event_idx = q->features & BIT_ULL(VIRTIO_RING_F_EVENT_IDX),
+        .indirect = q->features & BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC),
+    };
+
+    svq_area_free(q);
+    q->layout = shadow_ring_layout(config.format, size);
+    svq_area_map(q, svq_tables_place(q, ROUND_UP(q->layout.bytes, 64), size));
+    config.mem = q->area;
+    q->ring = shadow_ring_new(&config);
+    /* A chain that is longer than the ring takes a table. */
+    q->bufs = g_new(ShadowRingBuf, config.indirect ? VIRTQUEUE_MAX_SIZE : size);
+}
+
+static void svq_ring_free(Svq *q)
+{
+    g_clear_pointer(&q->ring, shadow_ring_free);
+    g_clear_pointer(&q->bufs, g_free);
+}
 
 /* Whatever there is by now, the guest will not kick for. */
 static void svq_look_at_guest(Svq *q)

@@ -27,9 +27,8 @@
  * more and the machine goes on; a handler goes on too, to tell the guest that
  * its request has failed.
  *
- * Not here: chains and addresses (vhost-svq-request.c), start and stop
- * (vhost-svq-run.c), features (vhost-svq-features.c), what a ring looks like
- * (shadow-ring.h).
+ * Not here: chains and addresses (vhost-svq-request.c), features, start and
+ * stop (vhost-svq-run.c), what a ring looks like (shadow-ring.h).
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -6,6 +6,11 @@
 
 "layers" reads #include lines: a file includes headers of its own layer and of
 the layers above it in the table of docs/devel and of nothing else of ours.
+
+"circles" reads calls: which file defines a function, and which files use it.
+No two files need each other, be it through a third one.  Headers do not count,
+and neither does a table of functions, which is how a lower file is given what
+it does not know.
 """
 
 from __future__ import annotations
@@ -33,7 +38,7 @@ LAYERS: list[tuple[str, list[str], list[str]]] = [
       "qemu/host-utils.h", "qemu/processor.h", "standard-headers/linux/*",
       "trace.h"]),
     ("memory", ["bounce*", "guest-chain*", "virtio-chain*"], ["*"]),
-    ("queue", ["isolated-queue*"], ["*"]),
+    ("queue", ["isolated-*"], ["*"]),
     ("vdpa", ["vhost-svq*"], ["*"]),
     ("control", ["vhost-user-isolation*"], ["*"]),
 ]
@@ -163,6 +168,55 @@ def functions(text: str) -> list[tuple[int, str, int]]:
     return found
 
 
+def definitions(text: str) -> set[str]:
+    """Functions that a C file in our style (without comments) defines for
+    others."""
+    return set(re.findall(r"^(?!static\b)[A-Za-z_][^;{}()]*?\b(\w+)\("
+                          r"[^;{}]*\)\n\{", text, re.MULTILINE))
+
+
+def calls() -> dict[Path, dict[Path, list[str]]]:
+    """Which file uses which functions of which other file."""
+    texts = {p: without_comments(p.read_text(encoding="utf-8"))
+             for p in subsystem_files() if p.suffix != ".h"}
+    words = {p: set(re.findall(r"\w+", text)) for p, text in texts.items()}
+    graph: dict[Path, dict[Path, list[str]]] = {p: {} for p in texts}
+    for callee, text in texts.items():
+        functions_of_it = definitions(text)
+        for caller in texts:
+            used = sorted(functions_of_it & words[caller])
+            if used and caller != callee:
+                graph[caller][callee] = used
+    return graph
+
+
+def reached(graph: dict[Path, dict[Path, list[str]]], start: Path
+            ) -> set[Path]:
+    """What @start needs, directly or through others."""
+    found: set[Path] = set()
+    todo = [start]
+    while todo:
+        for callee in graph[todo.pop()]:
+            if callee not in found:
+                found.add(callee)
+                todo.append(callee)
+    return found
+
+
+def circles() -> list[str]:
+    """Files that need each other, and the calls that make them so."""
+    graph = calls()
+    needs = {p: reached(graph, p) for p in graph}
+    faults = []
+    for caller in sorted(graph):
+        for callee, used in sorted(graph[caller].items()):
+            if caller in needs[callee]:
+                more = f" and {len(used) - 3} more" if len(used) > 3 else ""
+                faults.append(f"{caller.relative_to(TOP)} needs {callee.name} "
+                              f"({', '.join(used[:3])}{more}), which needs it")
+    return faults
+
+
 def sizes() -> list[str]:
     faults = []
     for path in tracked("hw", "include", "tests", "scripts"):
@@ -268,6 +322,7 @@ def warnings(compiler: str) -> list[str]:
 
 CLAIMS = {
     "layers": layers,
+    "circles": circles,
     "foreign-memory": foreign_memory,
     "sizes": sizes,
     "licences": licences,

@@ -101,6 +101,19 @@ static void detach(FuzzWorld *w)
     fuzz_enter(true);
 }
 
+/* The ring of a guest that does not lie says what was popped last. */
+static void unpark(FuzzWorld *w)
+{
+    IsolatedRequest *last = QTAILQ_LAST(&w->q->in_flight);
+    bool newest = last && !last->sent && last->seq == w->q->next_seq - 1 &&
+                  isolated_queue_state(w->q) != ISOLATED_QUEUE_BROKEN &&
+                  !w->guest.hostile;
+    unsigned num = isolated_queue_in_flight(w->q);
+
+    isolated_queue_unpark(w->q);
+    g_assert_true(!newest || isolated_queue_in_flight(w->q) < num);
+}
+
 /* As vhost stops a device: with an answer to GET_VRING_BASE, or none. */
 static void stop(FuzzWorld *w, FuzzInput *in)
 {
@@ -112,7 +125,7 @@ static void stop(FuzzWorld *w, FuzzInput *in)
         return;
     }
     detach(w);
-    isolated_queue_unpark(w->q);
+    unpark(w);
     if (!b->confused) {
         mock_device_publish(&b->device);
     }
@@ -170,7 +183,7 @@ static void drain(FuzzWorld *w)
         detach(w);
     }
     isolated_queue_drain(w->q);
-    isolated_queue_unpark(w->q);
+    unpark(w);
 }
 
 static void move_of_guest(FuzzWorld *w, unsigned which, FuzzInput *in)

@@ -333,7 +333,7 @@ VirtQueueChainResult guest_chain_pop(GuestQueue *queue, VirtQueueChain *chain,
     MockGuestRequest *r;
 
     count(&g->num_looks);
-    if (!mock_device_fetch(&g->device, &g->fetched)) {
+    if (g->unusable || !mock_device_fetch(&g->device, &g->fetched)) {
         return VIRTQUEUE_CHAIN_EMPTY;
     }
     r = request_at(g, g->fetched.bufs[0].addr);
@@ -344,7 +344,7 @@ VirtQueueChainResult guest_chain_pop(GuestQueue *queue, VirtQueueChain *chain,
     }
     g_assert_cmpint(r->state, ==, MOCK_GUEST_OFFERED);
     r->state = MOCK_GUEST_POPPED;
-    g->next_pop++;
+    r->pop = g->next_pop++;
     count(&g->num_pops);
     fill_chain(&g->fetched, r, chain);
     return VIRTQUEUE_CHAIN_OK;
@@ -371,6 +371,13 @@ void guest_chain_unpop(GuestQueue *queue, const VirtQueueChain *chain)
     g_assert_true(mock_device_fetch(&g->device, &g->fetched));
     g_assert_cmpuint(g->fetched.id, ==, chain->head);
     mock_device_unfetch(&g->device, chain->head);
+}
+
+bool guest_chain_is_newest(GuestQueue *queue, const VirtQueueChain *chain)
+{
+    MockGuest *g = guest_of(queue);
+
+    return !g->unusable && request_of(g, chain)->pop == g->next_pop - 1;
 }
 
 /* Which request is it, and which buffer of it? */
@@ -418,27 +425,42 @@ void guest_chain_push(GuestQueue *queue, const VirtQueueChain *chain,
                       uint32_t len, unsigned idx)
 {
     MockGuest *g = guest_of(queue);
-    MockGuestRequest *r = request_of(g, chain);
 
     assert_rcu();
-    g_assert_false(g->unusable);
     g_assert_cmpuint(g->next_push - g->sent_used, ==, idx);
     g_assert_cmpuint(len, <=, chain->bytes_in);
-    r->state = MOCK_GUEST_PUSHED;
+    g->pushed[idx].request = request_of(g, chain);
+    g->pushed[idx].head = chain->head;
+    g->pushed[idx].len = len;
     g->next_push++;
-    mock_device_use(&g->device, chain->head, len);
+    if (g->unusable_after && !--g->unusable_after) {
+        g->unusable = true;
+    }
 }
 
-void guest_chain_flush(GuestQueue *queue, unsigned num)
+bool guest_chain_flush(GuestQueue *queue, unsigned num)
 {
     MockGuest *g = guest_of(queue);
 
     assert_rcu();
     g_assert_cmpuint(num, >, 0);
     g_assert_cmpuint(g->next_push - g->sent_used, ==, num);
+    if (g->unusable) {
+        g->next_push = g->sent_used;
+        return false;
+    }
+    for (unsigned i = 0; i < num; i++) {
+        MockGuestRequest *r = g->pushed[i].request;
+
+        /* None of them twice. */
+        g_assert_cmpint(r->state, ==, MOCK_GUEST_POPPED);
+        r->state = MOCK_GUEST_PUSHED;
+        mock_device_use(&g->device, g->pushed[i].head, g->pushed[i].len);
+    }
     g->sent_used = g->next_push;
     mock_device_publish(&g->device);
     count(&g->num_calls);
+    return true;
 }
 
 bool guest_chain_usable(GuestQueue *queue)
@@ -472,5 +494,6 @@ bool guest_chain_arm_kicks(GuestQueue *queue)
 
     count(&g->num_looks);
     mock_device_arm_kicks(&g->device);
-    return mock_device_has_avail(&g->device);
+    return (g->flickers && g->flickers--) ||
+           mock_device_has_avail(&g->device);
 }

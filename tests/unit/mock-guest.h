@@ -23,7 +23,7 @@
  *
  * IDLE     the driver has it.     mock_guest_offer() -> OFFERED
  * OFFERED  in the ring.           guest_chain_pop() -> POPPED
- * POPPED   outside the guest.     guest_chain_push() -> PUSHED
+ * POPPED   outside the guest.     guest_chain_flush() -> PUSHED
  *                                 guest_chain_unpop() -> OFFERED
  * PUSHED   in the used ring.      mock_guest_take() -> IDLE
  */
@@ -45,6 +45,7 @@ typedef enum MockGuestState {
  * @bad_chain: popping it is an error
  * @bad_buf: this buffer is not in RAM; negative: there is none
  * @fetched: for the test: the backend has it
+ * @pop: number of its pop; un-popped ones do not count
  */
 typedef struct MockGuestRequest {
     uint16_t id;
@@ -57,6 +58,7 @@ typedef struct MockGuestRequest {
     bool bad_chain;
     int bad_buf;
     bool fetched;
+    unsigned pop;
     VirtQueueBuf bufs[VIRTQUEUE_MAX_SIZE];
 } MockGuestRequest;
 
@@ -105,6 +107,8 @@ typedef struct MockGuest {
 
     /* The test, while nobody owns the queue. */
     bool unusable;              /* no bus mastering                         */
+    unsigned unusable_after;    /* ... after so many pushes more; 0: never  */
+    unsigned flickers;          /* so often there seems to be a request     */
 
     /* The driver writes, anybody reads while the owner is at rest. */
     unsigned num_offers;
@@ -117,6 +121,11 @@ typedef struct MockGuest {
     unsigned next_pop;
     unsigned next_push;
     unsigned sent_used;
+    struct {
+        MockGuestRequest *request;
+        uint16_t head;
+        uint32_t len;
+    } pushed[MOCK_GUEST_MAX];   /* not flushed yet                          */
     /* The owner writes, anybody reads with qatomic_read(). */
     unsigned num_pops;          /* successful ones                          */
     unsigned num_looks;         /* calls of pop and arm                     */

@@ -338,6 +338,13 @@ static void on_faulted(void *opaque)
     h->num_faulted++;
 }
 
+static void on_starved(void *opaque)
+{
+    QueueHarness *h = opaque;
+
+    h->num_starved++;
+}
+
 static void set_up_owner(QueueHarness *h)
 {
     if (h->params.owner == QUEUE_OWNER_MAIN_LOOP) {
@@ -371,6 +378,7 @@ QueueHarness *queue_harness_new(const QueueParams *params)
         .indirect = params->guest_indirect,
     });
     h->faulted = qemu_bh_new(on_faulted, h);
+    h->starved = qemu_bh_new(on_starved, h);
     h->out = g_ptr_array_sized_new(h->params.num_requests);
     h->held = g_ptr_array_sized_new(h->params.ring_size);
     h->spare = g_ptr_array_new_with_free_func(g_free);
@@ -381,6 +389,7 @@ QueueHarness *queue_harness_new(const QueueParams *params)
         .all_writable = params->all_writable,
         .merges = params->merges,
         .faulted = h->faulted,
+        .starved = h->starved,
     });
     g_assert_cmpint(isolated_queue_state(h->q), ==, ISOLATED_QUEUE_IDLE);
     link_new(h);
@@ -402,6 +411,7 @@ void queue_harness_free(QueueHarness *h)
         iothread_join(h->iothread);
     }
     qemu_bh_delete(h->faulted);
+    qemu_bh_delete(h->starved);
     mock_guest_free(h->guest);
     drop_held(h);
     g_ptr_array_unref(h->spare);
@@ -411,7 +421,7 @@ void queue_harness_free(QueueHarness *h)
     g_free(h);
 }
 
-static void run_case(const QueueParams *p, QueueScenario *scenario)
+void queue_run_one(const QueueParams *p, QueueScenario *scenario)
 {
     QueueHarness *h;
 
@@ -435,7 +445,7 @@ void queue_run_matrix(const QueueParams *params, QueueScenario *scenario)
             p.guest_event_idx = p.event_idx;
             p.guest_format = i == 1 || i == 2 ? SHADOW_RING_PACKED
                                               : SHADOW_RING_SPLIT;
-            run_case(&p, scenario);
+            queue_run_one(&p, scenario);
         }
     }
 }
@@ -457,6 +467,6 @@ void queue_run_ring_pairs(const QueueParams *params, QueueScenario *scenario)
             /* Any size is right there. */
             p.guest_ring_size -= 5;
         }
-        run_case(&p, scenario);
+        queue_run_one(&p, scenario);
     }
 }

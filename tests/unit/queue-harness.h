@@ -95,6 +95,8 @@ typedef struct QueueHarness {
     IsolatedQueue *q;
     QEMUBH *faulted;
     unsigned num_faulted;
+    QEMUBH *starved;
+    unsigned num_starved;
     /* As queue_settle() found it. */
     bool idle;
     bool parked;
@@ -119,6 +121,9 @@ typedef struct QueueHarness {
 } QueueHarness;
 
 typedef void QueueScenario(QueueHarness *h);
+
+/** Run @scenario in one case. */
+void queue_run_one(const QueueParams *params, QueueScenario *scenario);
 
 /**
  * Run @scenario for each owner and format of the shadow ring, with and without

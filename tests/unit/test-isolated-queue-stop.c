@@ -1,6 +1,5 @@
 /*
- * Tests of the isolated queue's stop, start, reset, lost connections and
- * faults.
+ * Tests of the isolated queue's stop and start, and of lost connections.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -310,25 +309,112 @@ static void connection_lost(QueueHarness *h)
     finish_all(h, offered);
 }
 
-/*
- * While the connection is down the device's own code may pop from the ring, so
- * what was kept is not its newest any more, whatever the next backend does.
- */
-static void connection_lost_and_a_failed_start(QueueHarness *h)
+static void lose_connection_with(QueueHarness *h, unsigned num)
 {
-    queue_offer_many(h, 20, 100, 100);
+    queue_offer_many(h, num, 100, 100);
     queue_settle(h);
     backend_fetch_all(h);
     queue_stop(h, false);
+    g_assert_cmpuint(isolated_queue_in_flight(h->q), ==, num);
     queue_reconnect(h);
+}
+
+static void stop_unstarted(QueueHarness *h)
+{
+    mock_guest_own(h->guest, true);
     isolated_queue_stopped(h->q, 0, false);
-    g_assert_cmpuint(isolated_queue_in_flight(h->q), ==, 20);
-    isolated_queue_unpark(h->q);
-    g_assert_cmpuint(isolated_queue_in_flight(h->q), ==, 20);
+    mock_guest_disown(h->guest);
+}
+
+/*
+ * What was kept is nobody's: it goes back to the guest's ring, so the VM can
+ * be saved, or the next start takes it from there.
+ */
+static void connection_lost_and_a_failed_start(QueueHarness *h)
+{
+    lose_connection_with(h, 20);
+    stop_unstarted(h);
+    assert_state(h, ISOLATED_QUEUE_IDLE);
+    g_assert_cmpuint(isolated_queue_in_flight(h->q), ==, 0);
+    g_assert_cmpuint(mock_guest_num_offered(h->guest), ==, 20);
     queue_attach(h);
     queue_settle(h);
     g_assert_cmpuint(backend_fetch_all(h), ==, 20);
     finish_all(h, 20);
+}
+
+/* As a network backend does which has got nothing to put into them. */
+static void connection_lost_and_nothing_fetched(QueueHarness *h)
+{
+    unsigned num = 20;
+
+    lose_connection_with(h, num);
+    for (unsigned i = 0; i < 3; i++) {
+        queue_attach(h);
+        queue_settle(h);
+        if (i == 2) {
+            /* All but some. */
+            fetch(h, 5);
+        }
+        queue_stop(h, true);
+        g_assert_cmpuint(isolated_queue_in_flight(h->q), ==, i == 2 ? 5 : 0);
+        assert_state(h, i == 2 ? ISOLATED_QUEUE_KEPT : ISOLATED_QUEUE_IDLE);
+        queue_offer(h, 0, 100);
+        num++;
+    }
+    queue_attach(h);
+    finish_all(h, num);
+}
+
+/* As virtio-net does while the link is down: it pops, and pushes no byte. */
+static void device_drops(QueueHarness *h, unsigned num)
+{
+    MockGuest *g = h->guest;
+
+    while (num--) {
+        MockGuestRequest *r = g_ptr_array_index(h->out, h->out->len -
+                                                mock_guest_num_offered(g));
+        unsigned slot = (h->used_first + h->used_num++) % MOCK_GUEST_MAX;
+
+        g_assert_true(mock_device_fetch(&g->device, &g->fetched));
+        g_assert_cmpint(r->state, ==, MOCK_GUEST_OFFERED);
+        r->state = MOCK_GUEST_PUSHED;
+        g->next_pop++;
+        g->sent_used = ++g->next_push;
+        mock_device_use(&g->device, g->fetched.id, 0);
+        mock_device_publish(&g->device);
+        /* To the model it is as if the backend had done it. */
+        h->used[slot] = (QueueCompletion) { .guest = r, .serial = r->serial };
+        r->fetched = true;
+        h->num_fetched++;
+        g_assert_cmpuint(queue_collect(h), ==, 1);
+        h->num_returned--;
+    }
+}
+
+/*
+ * While the device is stopped its own code may pop from the ring, so what was
+ * kept is not its newest any more, however often the ring went round.
+ */
+static void connection_lost_and_others_popped(QueueHarness *h)
+{
+    lose_connection_with(h, 5);
+    for (unsigned round = 0; round < 70; round++) {
+        queue_offer_many(h, 30, 100, 0);
+        device_drops(h, 30);
+        stop_unstarted(h);
+        g_assert_cmpuint(isolated_queue_in_flight(h->q), ==, 5);
+        assert_state(h, ISOLATED_QUEUE_KEPT);
+    }
+    queue_offer_many(h, 7, 100, 100);
+    queue_attach(h);
+    queue_settle(h);
+    queue_stop(h, true);
+    /* The seven are the newest, the five are not. */
+    g_assert_cmpuint(isolated_queue_in_flight(h->q), ==, 5);
+    g_assert_cmpuint(mock_guest_num_offered(h->guest), ==, 7);
+    queue_attach(h);
+    finish_all(h, 12);
 }
 
 static void connection_lost_at_once(QueueHarness *h)
@@ -347,84 +433,6 @@ static void connection_lost_at_once(QueueHarness *h)
     queue_settle(h);
     g_assert_cmpuint(backend_fetch_all(h), ==, 18);
     finish_all(h, 20);
-}
-
-static void reset_with_requests_out(QueueHarness *h)
-{
-    queue_offer_many(h, 20, 1000, 1000);
-    queue_settle(h);
-    fetch(h, 8);
-    queue_stop(h, true);
-    queue_reset(h);
-    queue_reset(h);
-    g_assert_cmpuint(shadow_ring_in_flight(h->link->ring), ==, 8);
-    queue_attach(h);
-
-    /* Old and new ones are out together. */
-    queue_offer_many(h, 5, 1000, 1000);
-    queue_settle(h);
-    fetch(h, 5);
-    backend_complete(h, 12);
-    while (h->held->len > 4) {
-        backend_complete(h, 0);
-    }
-    backend_publish(h);
-    queue_settle(h);
-    g_assert_cmpuint(queue_collect(h), ==, 1);
-    g_assert_cmpuint(shadow_ring_in_flight(h->link->ring), ==, 4);
-    queue_finish(h);
-    g_assert_cmpuint(h->num_returned, ==, 5);
-}
-
-/* Without a stop: requests that the backend fetches afterwards are dead. */
-static void reset_while_paused(QueueHarness *h)
-{
-    queue_offer_many(h, 20, 1000, 1000);
-    queue_settle(h);
-    fetch(h, 8);
-    queue_detach(h);
-    backend_complete(h, 3);
-    backend_publish(h);
-    queue_reset(h);
-    g_assert_cmpuint(h->num_ahead, ==, 12);
-    queue_attach(h);
-    queue_offer_many(h, 5, 1000, 1000);
-    queue_settle(h);
-    fetch(h, 17);
-    finish_all(h, 5);
-}
-
-static void reset_then_unfetched(QueueHarness *h)
-{
-    queue_offer_many(h, 10, 1000, 1000);
-    queue_settle(h);
-    fetch(h, 3);
-    queue_detach(h);
-    queue_reset(h);
-    queue_attach(h);
-    queue_offer_many(h, 5, 1000, 1000);
-    queue_settle(h);
-    queue_stop(h, true);
-    assert_state(h, ISOLATED_QUEUE_IDLE);
-    g_assert_cmpuint(shadow_ring_in_flight(h->link->ring), ==, 3);
-    g_assert_cmpuint(mock_guest_num_offered(h->guest), ==, 5);
-    queue_attach(h);
-    finish_all(h, 5);
-}
-
-static void reset_then_lost(QueueHarness *h)
-{
-    queue_offer_many(h, 20, 1000, 1000);
-    queue_settle(h);
-    fetch(h, 8);
-    queue_detach(h);
-    queue_reset(h);
-    queue_reconnect(h);
-    queue_attach(h);
-    queue_settle(h);
-    g_assert_false(mock_device_has_avail(&h->device));
-    queue_offer_many(h, 5, 1000, 1000);
-    finish_all(h, 5);
 }
 
 static void run(const void *scenario)
@@ -456,13 +464,13 @@ int main(int argc, char **argv)
     ADD("stop/leaves-completions-to-a-guest-that-can-see", stop_without_guest);
     ADD("pause/goes-on-where-it-was", pause_and_go_on);
     ADD("lost/everything-is-sent-again-in-order", connection_lost);
-    ADD("lost/and-a-failed-start-gives-nothing-back",
+    ADD("lost/and-a-failed-start-gives-all-back",
         connection_lost_and_a_failed_start);
+    ADD("lost/and-what-the-next-did-not-fetch-goes-back",
+        connection_lost_and_nothing_fetched);
+    ADD("lost/gives-nothing-back-if-others-have-popped",
+        connection_lost_and_others_popped);
     ADD("lost/at-once-and-nothing-returns-twice", connection_lost_at_once);
-    ADD("reset/orphans-do-not-reach-the-guest", reset_with_requests_out);
-    ADD("reset/backend-may-fetch-orphans", reset_while_paused);
-    ADD("reset/orphans-stay-when-newer-ones-go-back", reset_then_unfetched);
-    ADD("reset/new-connection-drops-orphans", reset_then_lost);
 #undef ADD
     g_test_add_data_func("/isolated-queue/stop/gives-back-what-had-to-wait",
                          stop_parked, run_small);
