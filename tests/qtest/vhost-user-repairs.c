@@ -319,4 +319,5 @@ void repairs_add_tests(const RepairsSetup *setup)
         qtest_add_data_func(path, setup, tests[i].test);
     }
     repairs_add_leave_tests(setup);
+    repairs_add_crypto_tests(setup);
 }

@@ -100,5 +100,6 @@ void repairs_write_config(RepairsGuest *g, unsigned offset, unsigned size,
 /** Add all tests with this setup; it stays. */
 void repairs_add_tests(const RepairsSetup *setup);
 void repairs_add_leave_tests(const RepairsSetup *setup);
+void repairs_add_crypto_tests(const RepairsSetup *setup);
 
 #endif /* TESTS_QTEST_VHOST_USER_REPAIRS_H */
