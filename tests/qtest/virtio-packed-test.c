@@ -97,6 +97,7 @@ static void test_dropped_while_link_is_down(void)
     QPCIAddress addr = { .devfn = QPCI_DEVFN(SLOT, 0) };
     QTestState *qts = qtest_initf(
         "-M pc -m 16M -nodefaults -netdev hubport,id=net,hubid=0"
+        " -netdev hubport,id=other,hubid=0"
         " -device virtio-net-pci,netdev=net,packed=on,disable-legacy=on,"
         "addr=%d", SLOT);
     QPCIBus *bus = qpci_new_pc(qts, NULL);
