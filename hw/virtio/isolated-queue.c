@@ -30,6 +30,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "isolated-kick.h"
 #include "isolated-queue-internal.h"
 #include "trace.h"
 
@@ -69,7 +70,7 @@ static IsolatedRequest *isolated_queue_next_request(IsolatedQueue *q)
 
 void isolated_queue_kick(IsolatedQueue *q)
 {
-    event_notifier_set(&q->link->kick);
+    isolated_kick(&q->link->kick);
     isolated_count(&q->stats.kicks, 1);
 }
 

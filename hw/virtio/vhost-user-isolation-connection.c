@@ -25,6 +25,7 @@
 #include "qemu/osdep.h"
 #include "qemu/units.h"
 #include "qapi/error.h"
+#include "hw/qdev-core.h"
 #include "hw/virtio/vhost-backend.h"
 #include "standard-headers/linux/vhost_types.h"
 #include "vhost-user-isolation-internal.h"
@@ -439,10 +440,16 @@ int vhost_user_isolation_setup_channel(struct vhost_dev *dev)
     return iso->channel ? 0 : -EPROTO;
 }
 
-void vhost_user_isolation_explain(VhostUserState *user, Error **errp)
+bool vhost_user_isolation_retries(VhostUserState *user, Error **errp)
 {
-    const char *why = vhost_user_transport_why(user->isolation->transport);
+    const VhostUserIsolation *iso = user->isolation;
+    const char *why;
 
+    if (!iso || (!iso->refused && !phase_check(PHASE_MACHINE_READY))) {
+        return true;
+    }
+    why = vhost_user_transport_why(iso->transport);
     error_setg(errp, "memory-isolation: %s", why ? why : "the backend cannot "
                "be used, as was reported");
+    return false;
 }

@@ -191,6 +191,8 @@ static void guest_reset(VirtIODevice *vdev)
     if (lose) {
         /* A ring that its backend broke cannot be mended, only replaced. */
         isolation_connection_lose(guest->iso);
+    } else if (guest->iso && isolation_guest_crowded(guest)) {
+        isolation_guest_make_room(guest);
     }
 }
 

@@ -402,6 +402,36 @@ void isolation_guest_report_late(VirtIOIsolation *guest)
     }
 }
 
+bool isolation_guest_crowded(VirtIOIsolation *guest)
+{
+    for (unsigned n = 0; n < guest->num_queues; n++) {
+        if (isolated_queue_crowded(guest->queues[n])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+void isolation_guest_make_room(VirtIOIsolation *guest)
+{
+    vhost_user_transport_report(guest->iso->transport, "the backend is "
+                                "disconnected: it keeps requests of a driver "
+                                "that was reset, and others have no room");
+    isolation_connection_lose(guest->iso);
+}
+
+/* A request waits, and orphans have its room. */
+static void guest_starved(void *opaque)
+{
+    VirtIOIsolation *guest = opaque;
+
+    isolation_guest_pause(guest);
+    if (guest->iso && isolation_guest_crowded(guest)) {
+        isolation_guest_make_room(guest);
+    }
+    isolation_guest_run(guest);
+}
+
 static IsolatedQueue *queue_new(VirtIOIsolation *guest, unsigned n)
 {
     const VhostUserIsolationConfig *config =
@@ -417,6 +447,7 @@ static IsolatedQueue *queue_new(VirtIOIsolation *guest, unsigned n)
         .merges = isolation_queue_merges(device_id, n),
         .parks = isolation_queue_parks(device_id, n),
         .faulted = guest->faulted,
+        .starved = guest->starved,
     });
 }
 
@@ -437,6 +468,7 @@ VirtIOIsolation *isolation_guest_new(VhostUserIsolation *iso,
     guest->num_queues = iso->num_queues;
     guest->queues = g_new0(IsolatedQueue *, guest->num_queues);
     guest->faulted = qemu_bh_new(guest_faulted, guest);
+    guest->starved = qemu_bh_new(guest_starved, guest);
     for (unsigned n = 0; n < guest->num_queues; n++) {
         guest->queues[n] = queue_new(guest, n);
     }
@@ -455,6 +487,7 @@ void isolation_guest_free(VirtIOIsolation *guest)
         isolated_queue_free(guest->queues[n]);
     }
     qemu_bh_delete(guest->faulted);
+    qemu_bh_delete(guest->starved);
     if (guest->iothread) {
         object_unref(OBJECT(guest->iothread));
     }

@@ -55,6 +55,7 @@
  * @vm_state: a device can be started while the VM is paused
  * @vm_stopped: since then guest memory may not change
  * @faulted: reports what broke
+ * @starved: makes room where requests of an earlier driver have it
  */
 struct VirtIOIsolation {
     VirtIODevice *vdev;
@@ -71,6 +72,7 @@ struct VirtIOIsolation {
     VMChangeStateEntry *vm_state;
     bool vm_stopped;
     QEMUBH *faulted;
+    QEMUBH *starved;
 };
 
 /**
@@ -139,6 +141,7 @@ typedef enum IsolationRingState {
  * @ring_limit: descriptors of a ring that backends have not refused
  * @ring_taken: descriptors of a ring that one has started with
  * @ring_told: descriptors of a ring that this one was told, 0: none yet
+ * @refused: a backend lacked what the user asked for
  * @state: of this connection
  * @channel: for the backend's own messages, or NULL
  * @devs: this connection's vhost_devs, by their first queue
@@ -157,6 +160,7 @@ struct VhostUserIsolation {
     uint16_t ring_limit;
     uint16_t ring_taken;
     uint16_t ring_told;
+    bool refused;
 
     IsolationConnectionState state;
     VhostUserChannel *channel;
@@ -203,6 +207,12 @@ void isolation_guest_disconnect(VirtIOIsolation *guest);
  * @parked: count those too that wait for an event, maybe for ever
  */
 unsigned isolation_guest_out(VirtIOIsolation *guest, bool parked);
+
+/** isolation_guest_crowded() - do orphans hold room that requests need? */
+bool isolation_guest_crowded(VirtIOIsolation *guest);
+
+/** isolation_guest_make_room() - renew the connection, which drops them */
+void isolation_guest_make_room(VirtIOIsolation *guest);
 
 /**
  * isolation_guest_report_late() - faults found while the driver resets

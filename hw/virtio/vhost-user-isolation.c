@@ -349,6 +349,7 @@ int vhost_user_isolation_connected(struct vhost_dev *dev, uint64_t features,
     if (isolation_check_pins(&iso->user->isolation_config, features, &err)) {
         return 0;
     }
+    iso->refused = true;
     vhost_user_transport_set_why(iso->transport, error_get_pretty(err));
     error_propagate(errp, err);
     return -ENOTSUP;

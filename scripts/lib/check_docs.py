@@ -25,7 +25,8 @@ USER = "docs/system/devices/vhost-user-memory-isolation.rst"
 DEVEL = "docs/devel/vhost-user-memory-isolation.rst"
 DOCS = ("README.rst", USER, DEVEL)
 HEADER = "include/hw/virtio/vhost-user-isolation.h"
-QEMU_FOLDERS = ("hw/virtio", "hw/block", "util")
+QEMU_FOLDERS = ("backends", "hw/block", "hw/net", "hw/scsi", "hw/virtio",
+                "net", "util")
 LITERAL = re.compile(r"``(.+?)``", re.DOTALL)
 C_STRING = re.compile(r'"((?:\\.|[^"\\\n])*)"')
 # A run of adjacent strings.
@@ -207,7 +208,7 @@ def c_strings(path: Path) -> frozenset[str]:
 
 
 def gtest_exists(test: str) -> bool:
-    """A program has the last part; it or its helpers have the others."""
+    """A program has an end of the path; it or its helpers have the rest."""
     parts = [p for p in test.split("/") if p and p != "*"]
     for folder in ("tests/unit", "tests/qtest"):
         sources = sorted((TOP / folder).glob("*.c"))
@@ -216,7 +217,7 @@ def gtest_exists(test: str) -> bool:
                                      if p not in programs))
         for program in programs:
             has = c_strings(program)
-            if parts[-1] in has and set(parts) <= has | shared:
+            if {parts[0], parts[-1]} & has and set(parts) <= has | shared:
                 return True
     return False
 

@@ -214,11 +214,14 @@ int vhost_user_isolation_connected(struct vhost_dev *dev, uint64_t features,
                                    Error **errp);
 
 /**
- * vhost_user_isolation_explain() - why did the last connection end?
- * @user: isolated
- * @errp: set
+ * vhost_user_isolation_retries() - may another backend be waited for?
+ * @user: any, whose connection has just failed; true if it is not isolated
+ * @errp: set if not: why it failed
+ *
+ * Not by a machine that runs, nor if the backend is fine but lacks what the
+ * user asked for.
  */
-void vhost_user_isolation_explain(VhostUserState *user, Error **errp);
+bool vhost_user_isolation_retries(VhostUserState *user, Error **errp);
 
 /**
  * vhost_user_isolation_write() - send a message to a backend
