@@ -22,15 +22,14 @@ sys.path.insert(0, str(TOP / "tests/functional/isolation"))
 import matrix                                           # noqa: E402
 import net_testpmd                                      # noqa: E402
 import scsi_contrib                                     # noqa: E402
-from harness import debian, guest                       # noqa: E402
+from harness import guest                               # noqa: E402
 
 TRIES = 3
 
 
 def iproute2() -> None:
     """What test_vdpa.py has in its outer guest."""
-    if not (guest.ROOT / "sbin/vdpa").exists():
-        debian.unpack(["iproute2"], guest.DEBS, guest.ROOT)
+    guest.unpack(["iproute2"], guest.ROOT)
 
 
 def cbmc() -> None:
