@@ -65,7 +65,7 @@ SCSI = """
 set -ex
 {scan}
 modprobe sd_mod
-for try in $(seq 600); do
+for try in $(seq 6000); do
     [ -e /sys/block/sda ] && break
     usleep 50000
 done

@@ -40,7 +40,7 @@ tree-ops check /mnt/host --files 150 --xattrs {xattrs}
 umount /mnt
 echo UNPLUG now
 read word
-for try in $(seq 150); do
+for try in $(seq 1500); do
     mount -t virtiofs share /mnt 2> /dev/null && break
     usleep 200000
 done
