@@ -21,6 +21,7 @@ configure_arguments()
 --without-default-features
 --enable-system
 --enable-tcg
+--enable-kvm
 --enable-tools
 --enable-vhost-user
 --enable-vhost-net

@@ -27,7 +27,7 @@ AWK = TOP / "scripts/lib"
 LOADER = "ld-linux-x86-64.so.2"
 # What closure() leaves out: the machine has a C library, and a second one would
 # not fit the machine's loader; nobody runs scripts or compiles.
-NO_LIBRARY = re.compile(r"(?!lib)|.*-(dev|perl|bin|data)$|"
+NO_LIBRARY = re.compile(r"(?!lib|ibverbs-providers$)|.*-(dev|perl|bin|data)$|"
                         r"lib(c6|perl|python)")
 LIBRARIES = ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu")
 T = TypeVar("T")

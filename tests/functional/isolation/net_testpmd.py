@@ -39,7 +39,7 @@ def fetch() -> None:
     guest.unpack([PACKAGE], ROOT)
 
 
-def _driver(name: str) -> str:
+def driver(name: str) -> str:
     """@name with the number of this DPDK's binary interface."""
     found = sorted(ROOT.glob(f"usr/lib/*/{name}.*"))
     if not found:
@@ -87,7 +87,7 @@ class Testpmd:
                    "--lcores", "0@(0-1),1@(0-1)"
                    if (os.cpu_count() or 1) > 1 else "0@0,1@0"]
         for driver in DRIVERS:
-            command += ["-d", _driver(driver)]
+            command += ["-d", driver(driver)]
         for i, path in enumerate(self.sockets):
             command += ["--vdev", f"net_vhost{i},iface={path},"
                         f"queues={self._queues}{self._options}"]
