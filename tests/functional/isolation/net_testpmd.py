@@ -86,8 +86,8 @@ class Testpmd:
                    "--no-pci", "--no-telemetry", "--no-shconf",
                    "--lcores", "0@(0-1),1@(0-1)"
                    if (os.cpu_count() or 1) > 1 else "0@0,1@0"]
-        for driver in DRIVERS:
-            command += ["-d", driver(driver)]
+        for name in DRIVERS:
+            command += ["-d", driver(name)]
         for i, path in enumerate(self.sockets):
             command += ["--vdev", f"net_vhost{i},iface={path},"
                         f"queues={self._queues}{self._options}"]
