@@ -331,8 +331,10 @@ const char *rig_wait(Rig *r)
     int64_t end;
     const char *what;
 
-    if (r->expected) {
-        wait = g_str_has_prefix(r->expected, IDLE) ? NOTHING_US : PATIENCE_US;
+    if (r->expected && g_str_has_prefix(r->expected, IDLE)) {
+        wait = NOTHING_US;
+    } else if (r->expected && r->mode == MODE_ON) {
+        wait = PATIENCE_US;
     }
     end = g_get_monotonic_time() + wait;
     while (!(what = seen(r))) {
