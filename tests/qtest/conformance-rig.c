@@ -62,8 +62,9 @@ static void run_backend(const char *command)
     _exit(1);
 }
 
-static bool start_backend(Rig *r, const char *socket)
+bool rig_start_backend(Rig *r)
 {
+    g_autofree char *socket = g_strdup_printf("%s/socket", r->dir);
     const char *wanted = getenv(r->kind->backend);
     g_autofree char *command = NULL;
     g_auto(GStrv) parts = NULL;
@@ -113,7 +114,7 @@ static char *machine_args(Rig *r, const char *socket)
                                  ",memory-isolation=on" : "");
         g_string_append_printf(
             args, " -object memory-backend-memfd,id=shared,size=16M,share=on"
-            " -M pc%s -chardev socket,id=c,path=%s %s",
+            " -M pc%s -chardev socket,id=c,path=%s,reconnect-ms=20 %s",
             r->mode == MODE_ON ? "" : ",memory-backend=shared", socket,
             device);
     }
@@ -139,7 +140,7 @@ bool rig_start(Rig *r)
     g_autofree char *args = NULL;
 
     if (r->mode == MODE_INSIDE ? !r->kind->inside
-                               : !start_backend(r, socket)) {
+                               : !rig_start_backend(r)) {
         return false;
     }
     args = machine_args(r, socket);

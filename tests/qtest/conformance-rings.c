@@ -231,6 +231,15 @@ static unsigned enlarge(Rig *r, Shape shape, GuestDesc *descs, unsigned num)
     }
 }
 
+void rig_offer_one_byte(Rig *r)
+{
+    GuestDesc descs[RIG_QUEUE_SIZE];
+
+    r->kind->request(r, descs);
+    descs[0].len = 1;
+    queue_offer(rig_queue(r), descs, 1);
+}
+
 static const char *request_of_shape(Rig *r, const Case *c)
 {
     GuestDesc descs[RIG_QUEUE_SIZE + 1];

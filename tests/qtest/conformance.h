@@ -126,6 +126,8 @@ extern const CaseTable conformance_registers, conformance_legacy,
 /** rig_start - the machine; false: this QEMU or machine has no such thing */
 bool rig_start(Rig *r);
 void rig_end(Rig *r);
+/** Another backend, where the last one listened. */
+bool rig_start_backend(Rig *r);
 /** Whether the backend, if there is one, still runs. */
 bool rig_backend_lives(Rig *r);
 uint64_t rig_where(Rig *r, Where where);
@@ -157,6 +159,8 @@ uint64_t rig_data(Rig *r, uint64_t offset);
 uint64_t rig_table(Rig *r);
 /** Offer a proper request. */
 void rig_offer(Rig *r);
+/** Offer the first byte of one. */
+void rig_offer_one_byte(Rig *r);
 /** Wait for what was offered, or for an end of it. */
 const char *rig_wait(Rig *r);
 /** Reset, start, and a proper request: whether that is answered. */

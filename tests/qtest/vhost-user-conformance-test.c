@@ -260,6 +260,39 @@ static void test_run(const void *opaque)
     remove_files(dir);
 }
 
+/*
+ * A request that ends its backend is sent again to the next one, since nobody
+ * knows that it was the request.  When the guest resets the device, it is gone.
+ */
+static void test_comes_back(const void *opaque)
+{
+    const Kind *kind = opaque;
+    g_autofree char *dir = NULL;
+    Rig *r;
+
+    if (!getenv(kind->backend)) {
+        g_test_skip("there is no command of a backend");
+        return;
+    }
+    dir = g_dir_make_tmp("conformance-XXXXXX", NULL);
+    r = new_rig(&(Run) { kind, MODE_ON, false }, dir);
+    g_assert_true(rig_start(r));
+    rig_init(r);
+    rig_offer_one_byte(r);
+    r->expected = BACKEND_ENDS;
+    for (unsigned i = 0; i < 2; i++) {
+        g_assert_cmpstr(rig_wait(r), ==, BACKEND_ENDS);
+        g_assert_true(rig_start_backend(r));
+    }
+    g_assert_cmpstr(rig_wait(r), ==, BACKEND_ENDS);
+    rig_set_status(r, 0);
+    g_assert_true(rig_start_backend(r));
+    g_assert_true(rig_recovers(r));
+    rig_end(r);
+    remove_files(dir);
+    g_free(r);
+}
+
 static void read_expectations(void)
 {
     const char *path = getenv("CONFORMANCE_EXPECT");
@@ -307,6 +340,14 @@ int main(int argc, char **argv)
     out = path ? fopen(path, "a") : NULL;
     for (unsigned i = 0; i < conformance_num_kinds; i++) {
         add_runs(&conformance_kinds[i]);
+    }
+    /* The one that both ends over a short request and is connected again. */
+    for (unsigned i = 0; i < conformance_num_kinds; i++) {
+        if (g_str_equal(conformance_kinds[i].name, "scsi")) {
+            qtest_add_data_func("/conformance/scsi/comes-back-after-a-request-"
+                                "that-ends-its-backend",
+                                &conformance_kinds[i], test_comes_back);
+        }
     }
     return g_test_run();
 }
