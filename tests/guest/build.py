@@ -55,6 +55,10 @@ RELEASE_PROGRAMS: dict[str, tuple[str, str, list[str]]] = {
     "virtiofsd-rust": (
         "trixie", "usr/libexec/virtiofsd",
         ["virtiofsd", "libc6", "libcap-ng0", "libgcc-s1", "libseccomp2"]),
+    # Only there, and not for ever: who wants it has to bear that it is gone.
+    "vhost-device-vsock": (
+        "sid", "usr/bin/vhost-device-vsock",
+        ["vhost-device-vsock", "libc6", "libgcc-s1"]),
     "passt": ("trixie", "usr/bin/passt", ["passt", "libc6", "libgcc-s1"]),
     "grub-mkimage": (
         "bookworm", "usr/bin/grub-mkimage",

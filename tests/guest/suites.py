@@ -104,8 +104,10 @@ class Suite:
         if not main:
             raise PackageError(f"no source of {own} in /etc/apt to take "
                                "the mirror from")
-        text = main + "\n" + self._sources(f"{own}-security",
-                                           f"{self.name}-security")
+        text = main
+        if self.name != "sid":
+            text += "\n" + self._sources(f"{own}-security",
+                                         f"{self.name}-security")
         (self._apt / "sources.d/all.sources").write_text(text, "utf-8")
         self._run("apt-get", "update")
 

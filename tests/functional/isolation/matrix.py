@@ -130,6 +130,9 @@ ROWS = (
     Row("vhost-user-vsock", "small", "tests/backends/small-vsock",
         "small_load:vsock", "files to an echo and back, two at once, "
         "compared on both sides"),
+    Row("vhost-user-vsock", "vhost-device", "vhost-device-vsock (Debian sid)",
+        "vsock_load:vhost_device", "the same, the echo behind a socket of the "
+        "host"),
     Row("vhost-user-scsi", "small", "tests/backends/small-scsi",
         # Reports used.len 0, like contrib/vhost-user-scsi.
         "small_load:scsi", "random I/O with checksums; files on ext4",
