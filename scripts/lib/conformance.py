@@ -34,7 +34,7 @@ LOST = ", lost"
 KINDS = ("blk", "net", "scsi", "fs")
 MODES = ("on", "off", "inside")
 FORMATS = ("split", "packed")
-NAME_WIDTH = 46
+NAME_WIDTH = 48
 
 Outcomes = dict[tuple[str, str, str, str], str]   # kind, format, case, mode
 
@@ -74,8 +74,9 @@ With isolation QEMU never ends, and a backend only over what it finds in a
 request: that is between the guest and the backend.  A backend that is gone is
 not connected again here.
 
-The backends are the storage daemon of this QEMU (blk), ``tests/vhost-user-bridge``
-(net), ``tests/backends/small-scsi.c`` (scsi) and virtiofsd of Debian 13 (fs).
+The backends are the storage daemon of this QEMU (blk),
+``tests/vhost-user-bridge`` (net), ``tests/backends/small-scsi.c`` (scsi) and
+virtiofsd of Debian 13 (fs).
 All but the first are made with libraries that refuse a driver older than virtio
 1.0 or end.
 """
@@ -97,13 +98,13 @@ def table(outcomes: Outcomes, form: str) -> str:
     cases = list(dict.fromkeys(case for _, f, case, _ in outcomes
                                if f == form))
     lines = [" ".join(["", " " * NAME_WIDTH,
-                       *(kind.ljust(8) for kind in KINDS)]).rstrip()]
+                       *(kind.ljust(6) for kind in KINDS)]).rstrip()]
     for case in cases:
         cells = []
         for kind in KINDS:
             seen = [letter(outcomes.get((kind, form, case, mode), "-"))
                     for mode in MODES]
-            cells.append("/".join(seen).ljust(8))
+            cells.append("".join(seen).ljust(6))
         lines.append(f"  {case.ljust(NAME_WIDTH)}{' '.join(cells)}".rstrip())
     return "\n".join(lines)
 
@@ -131,7 +132,7 @@ def read_page() -> Outcomes:
                 continue
             case, *cells = found.groups()
             for kind, cell in zip(KINDS, cells):
-                for mode, text in zip(MODES, cell.split("/")):
+                for mode, text in zip(MODES, re.findall("[A-Za-z-]!?", cell)):
                     outcomes[kind, form, case, mode] = word_of(text)
     return outcomes
 

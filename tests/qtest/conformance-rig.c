@@ -62,9 +62,15 @@ static void run_backend(const char *command)
     _exit(1);
 }
 
+/* One that went before us may not be gone yet: no two have the same name. */
+static char *socket_path(Rig *r)
+{
+    return g_strdup_printf("%s/socket.%d", r->dir, getpid());
+}
+
 bool rig_start_backend(Rig *r)
 {
-    g_autofree char *socket = g_strdup_printf("%s/socket", r->dir);
+    g_autofree char *socket = socket_path(r);
     const char *wanted = getenv(r->kind->backend);
     g_autofree char *command = NULL;
     g_auto(GStrv) parts = NULL;
@@ -136,7 +142,7 @@ static void find_device(Rig *r)
 
 bool rig_start(Rig *r)
 {
-    g_autofree char *socket = g_strdup_printf("%s/socket", r->dir);
+    g_autofree char *socket = socket_path(r);
     g_autofree char *args = NULL;
 
     if (r->mode == MODE_INSIDE ? !r->kind->inside

@@ -120,6 +120,9 @@ ROWS = (
     Row("vhost-user-net", "testpmd-unmergeable",
         "dpdk-testpmd, buffers not mergeable", "net_frames:testpmd", FRAMES,
         rings=RINGS, queues=(1, 2), options={"mergeable": False}),
+    Row("vhost-user-net", "ovs", "Open vSwitch with DPDK",
+        "net_ovs:switch", "frames between two ports of a switch, compared",
+        queues=(1, 2)),
     # Both have one queue pair.
     Row("vhost-user-net", "passt", "passt (Debian 13)", "net_tcp:passt", TCP),
     Row("vhost-user-net", "bridge", "tests/vhost-user-bridge",
