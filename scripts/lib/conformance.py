@@ -139,23 +139,27 @@ def read_page() -> Outcomes:
 
 # The run
 
-def free_ports() -> tuple[int, int]:
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as one, \
-            socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
-        for probe in (one, other):
-            probe.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], other.getsockname()[1]
+def udp_socket() -> socket.socket:
+    """On a port that nobody else has."""
+    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    made.bind(("127.0.0.1", 0))
+    return made
 
 
-def backends(build: Path, work: Path) -> dict[str, str]:
-    """Commands for the environment of the program."""
+def backends(build: Path, work: Path, sink: int) -> dict[str, str]:
+    """Commands for the environment of the program.
+
+    @sink: a port for what the network sends: if nobody is there, the bridge
+    ends
+    """
     import small_load
     from harness import guest
     image = work / "disk"
     with image.open("wb") as file:
         file.truncate(1 << 20)
     (work / "share").mkdir()
-    here, there = free_ports()
+    with udp_socket() as free:
+        here = free.getsockname()[1]
     scsi = small_load.compile_backend("scsi")
     return {
         "CONFORMANCE_BLK": shlex.join([
@@ -165,7 +169,7 @@ def backends(build: Path, work: Path) -> dict[str, str]:
             "num-queues=2,addr.type=unix,addr.path={socket}"]),
         "CONFORMANCE_NET": shlex.join([
             str(build / "tests/vhost-user-bridge"), "-u", "{socket}",
-            "-l", f"127.0.0.1:{here}", "-r", f"127.0.0.1:{there}"]),
+            "-l", f"127.0.0.1:{here}", "-r", f"127.0.0.1:{sink}"]),
         "CONFORMANCE_SCSI": shlex.join([str(scsi), "{socket}", str(image)]),
         "CONFORMANCE_FS": shlex.join([
             *guest.program("virtiofsd-rust"), "--socket-path={socket}",
@@ -189,12 +193,14 @@ def run(build: Path, work: Path, before: Outcomes) -> tuple[int, Outcomes]:
         f"{kind}/{form}/{case}\t{mode}\t{what}\n"
         for (kind, form, case, mode), what in before.items()), "utf-8")
     seen.touch()
-    env = {**os.environ, **backends(build, work),
+    sink = udp_socket()
+    env = {**os.environ, **backends(build, work, sink.getsockname()[1]),
            "QTEST_QEMU_BINARY": str(build / "qemu-system-x86_64"),
            "CONFORMANCE_EXPECT": str(expect), "CONFORMANCE_OUT": str(seen)}
     done = subprocess.run(
         [str(build / "tests/qtest/vhost-user-conformance-test"), "--tap",
          "-k"], cwd=build, env=env, check=False)
+    sink.close()
     return done.returncode, read_lines(seen)
 
 
