@@ -20,9 +20,8 @@
  * A split chain follows "next", also from the ring into one indirect table at
  * its end; a packed one is a run of ring slots, or all of one indirect table.
  *
- * Not here: the used ring and notification (the usual functions serve), and
- * VIRTIO_F_IN_ORDER (each pop would have to leave a note to virtqueue_flush()).
- *
+ * Not here: the used ring and notification, and VIRTIO_F_IN_ORDER (each pop
+ * would have to leave a note to virtqueue_flush()).
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
@@ -111,7 +110,6 @@ static bool chain_table_copy(ChainTable *table, hwaddr offset, void *dest)
         memcpy(dest, table->host + (offset - table->start), sizeof(ChainDesc));
         return true;
     }
-
     for (size_t done = 0; done < sizeof(ChainDesc); done += len) {
         hwaddr at = offset + done;
 
@@ -172,7 +170,6 @@ static VirtQueueRings rings_usable(VirtQueue *vq,
             used_size += sizeof(uint16_t);
         }
     }
-
     /* The enum goes from best to worst. */
     return MAX(cache_usable(&caches->desc, num * sizeof(ChainDesc)),
                MAX(cache_usable(&caches->avail, avail_size),
@@ -328,7 +325,6 @@ static const char *chain_walk_packed(ChainTable *table, uint32_t i,
         }
         i = i + 1 == table->num_descs ? 0 : i + 1;
     } while (desc->flags & VRING_DESC_F_NEXT);
-
     /* virtio 1.2, 2.8.6: the id is that of the last descriptor. */
     chain->head = desc->id;
     return NULL;
@@ -364,7 +360,6 @@ static const char *chain_pop_split(VirtQueue *vq,
      * Without it, a stale ring entry or descriptor could be used.
      */
     smp_rmb();
-
     chain->head = virtio_lduw_phys_cached(vq->vdev, &caches->avail,
         offsetof(VRingAvail, ring[vq->last_avail_idx % num]));
     if (chain->head >= num) {
@@ -408,7 +403,6 @@ static const char *chain_pop_packed(VirtQueue *vq,
      * be what was there before.
      */
     smp_rmb();
-
     fault = chain_walk_packed(&table, vq->last_avail_idx, flags, chain);
     if (fault) {
         return fault;

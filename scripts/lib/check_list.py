@@ -37,6 +37,8 @@ STOCK_QTESTS = ("vhost-user", "virtio-net", "virtio-blk", "virtio-scsi",
 # Programs with cases for devices that QEMU has for Arm only.
 ARM_PROGRAMS = ("vhost-user-isolation-devices-test",
                 "vhost-user-isolation-refusals-test")
+# It wants backends and is started by conformance.py.
+CONFORMANCE = "vhost-user-conformance-test"
 # What needs packages waits for it; it fails for no reason of theirs.
 FETCHED = "code/fetch"
 SANITIZER_ENV = {
@@ -72,7 +74,13 @@ def _programs(group: str, folder: str, build: Path, limit: int,
     return [Test(f"{group}/{prefix}{name}",
                  (str(build / folder / name), "--tap", "-k"),
                  limit, build, env, tap=True, after=after)
-            for name in _our_programs(folder)]
+            for name in _our_programs(folder) if name != CONFORMANCE]
+
+
+def _conformance(build: Path, name: str, after: str, limit: int) -> Test:
+    script = str(TOP / "scripts/lib/conformance.py")
+    return Test(name, (PYTHON, script, "--build", str(build)), limit, TOP,
+                SANITIZER_ENV if build == ASAN else {}, tap=True, after=after)
 
 
 def _arm_programs(group: str, build: Path, prefix: str = "") -> list[Test]:
@@ -128,6 +136,7 @@ def unit_tests() -> list[Test]:
 def qtests() -> list[Test]:
     return (_programs("qtest", "tests/qtest", QEMU, 120) +
             _arm_programs("qtest", QEMU) +
+            [_conformance(QEMU, "qtest/conformance", FETCHED, 600)] +
             _qos_tests(QEMU, STOCK_QTESTS))
 
 
@@ -185,6 +194,8 @@ def code_tests() -> list[Test]:
     tests += _programs("code", "tests/unit", ASAN, 120, "asan-")
     tests += _programs("code", "tests/qtest", ASAN, 120, "asan-")
     tests += _arm_programs("code", ASAN, "asan-")
+    tests.append(_conformance(ASAN, "code/asan-conformance",
+                              "code/asan-build", 2400))
     tests += _qos_tests(ASAN, ("vhost-user", "virtio-blk"), "asan-")
     tests.append(Test("code/export-series",
                       (str(TOP / "scripts/export-series"),

@@ -20,17 +20,18 @@ TOP = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(TOP / "tests/functional/isolation"))
 
 import matrix                                           # noqa: E402
+import net_ovs                                          # noqa: E402
 import net_testpmd                                      # noqa: E402
 import scsi_contrib                                     # noqa: E402
-from harness import debian, guest                       # noqa: E402
+import test_uboot                                       # noqa: E402
+from harness import guest                               # noqa: E402
 
 TRIES = 3
 
 
 def iproute2() -> None:
     """What test_vdpa.py has in its outer guest."""
-    if not (guest.ROOT / "sbin/vdpa").exists():
-        debian.unpack(["iproute2"], guest.DEBS, guest.ROOT)
+    guest.unpack(["iproute2"], guest.ROOT)
 
 
 def cbmc() -> None:
@@ -48,6 +49,8 @@ def steps() -> list[tuple[str, Callable[[], object]]]:
         *((p, lambda p=p: guest.program(p)) for p in guest.RELEASE_PROGRAMS),
         ("testpmd", net_testpmd.fetch),
         ("tgt", scsi_contrib.fetch),
+        ("Open vSwitch", net_ovs.fetch),
+        ("U-Boot", lambda: guest.unpack(["u-boot-qemu"], test_uboot.ROOT)),
         ("iproute2", iproute2),
         ("CBMC", cbmc),
     ]

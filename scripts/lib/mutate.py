@@ -121,7 +121,7 @@ class Bed:
             begin = time.monotonic()
             if not self.passes([str(program), "--tap"], 300):
                 raise qemu_build.BuildError(f"{test} fails without a mutant")
-            self.limits[test] = 10 + 4 * (time.monotonic() - begin)
+            self.limits[test] = 30 + 8 * (time.monotonic() - begin)
         self.explorer.make()
 
     @staticmethod

@@ -32,6 +32,7 @@ static const SmallDevice *device;
 static Watch watches[WATCHES_MAX];
 static unsigned num_watches;
 static bool connected;
+static bool refused;
 
 void small_fail(const char *format, ...)
 {
@@ -47,6 +48,14 @@ void small_fail(const char *format, ...)
 bool small_damage(void)
 {
     return getenv("SMALL_DAMAGE") != NULL;
+}
+
+/* As backends that have memory for rings up to a length only. */
+static unsigned longest_ring(void)
+{
+    const char *word = getenv("SMALL_RING_MAX");
+
+    return word ? strtoul(word, NULL, 0) : VIRTQUEUE_MAX_SIZE;
 }
 
 /* Copying */
@@ -212,6 +221,27 @@ static uint64_t get_protocol_features(VuDev *dev)
     return device->protocol_features;
 }
 
+/* What does not fit is answered, if an answer is wanted; then they hang up. */
+static int process_message(VuDev *dev, VhostUserMsg *message, int *do_reply)
+{
+    const struct vhost_vring_state state = message->payload.state;
+
+    if (message->request == VHOST_USER_SET_VRING_NUM) {
+        refused = state.num > longest_ring();
+        printf("queue %u: a ring of %u%s\n", state.index, state.num,
+               refused ? " is too long" : "");
+        fflush(stdout);
+    }
+    if (refused) {
+        *do_reply = !!(message->flags & VHOST_USER_NEED_REPLY_MASK);
+        message->size = sizeof(message->payload.u64);
+        message->payload.u64 = 1;
+        return true;
+    }
+    return device->process_message &&
+           device->process_message(dev, message, do_reply);
+}
+
 static void message(VuDev *dev, int condition, void *data)
 {
     uint32_t request;
@@ -226,7 +256,7 @@ static void message(VuDev *dev, int condition, void *data)
     if (device->take_message && device->take_message(dev, request)) {
         return;
     }
-    connected = vu_dispatch(dev);
+    connected = vu_dispatch(dev) && !refused;
 }
 
 /* The loop */
@@ -275,7 +305,7 @@ static void serve(int fd)
         .get_features = get_features,
         .set_features = set_features,
         .get_protocol_features = get_protocol_features,
-        .process_msg = device->process_message,
+        .process_msg = process_message,
         .queue_set_started = queue_set_started,
     };
     VuDev dev;
@@ -289,6 +319,7 @@ static void serve(int fd)
         small_fail("vu_init failed");
     }
     connected = true;
+    refused = false;
     set_watch(&dev, fd, POLLIN, message, NULL);
     while (connected) {
         wait_and_call(&dev);

@@ -7,6 +7,9 @@
  * run these tests are.  The first broken rule ends the process with status 1
  * and a sentence, so a test need only look whether its backend still runs.
  *
+ * SMALL_RING_MAX=N in the environment: rings of more than N descriptors are
+ * refused, as by daemons that have a length of their own for each device.
+ *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Callable
 
 GET_FEATURES, SET_FEATURES = 1, 2
-GET_VRING_BASE, SET_VRING_KICK = 11, 12
+SET_VRING_NUM, GET_VRING_BASE, SET_VRING_KICK = 8, 11, 12
 GET_PROTOCOL_FEATURES = 15
 GET_CONFIG = 24
 F_VERSION_1 = 1 << 32
@@ -199,6 +199,16 @@ def hide_feature(bit: int) -> tuple[Hook, Hook]:
         if message.request == GET_FEATURES and message.is_reply:
             message.set_u64(message.u64() & ~bit)
     return request, reply
+
+
+def refuse_rings(longest: int, seen: list[int]) -> Hook:
+    """Hang up on rings that are longer; note the lengths that were asked."""
+    def request(message: Message) -> None:
+        if message.request == SET_VRING_NUM:
+            seen.append(struct.unpack("<II", message.payload)[1])
+            if seen[-1] > longest:
+                raise Cut
+    return request
 
 
 # Configuration of a block device: seg_max lies behind capacity and size_max.

@@ -38,7 +38,6 @@ from suites import Suite, machine_suite     # noqa: E402
 TOP = HERE.parent.parent
 OUT = TOP / "build" / "guest"
 ROOT = OUT / "root"
-DEBS = OUT / "debs"
 KERNEL = OUT / "vmlinuz"
 PROGRAMS = OUT / "programs.cpio"
 BASE = OUT / "base.cpio"
@@ -56,6 +55,10 @@ RELEASE_PROGRAMS: dict[str, tuple[str, str, list[str]]] = {
     "virtiofsd-rust": (
         "trixie", "usr/libexec/virtiofsd",
         ["virtiofsd", "libc6", "libcap-ng0", "libgcc-s1", "libseccomp2"]),
+    # Only there, and not for ever: who wants it has to bear that it is gone.
+    "vhost-device-vsock": (
+        "sid", "usr/bin/vhost-device-vsock",
+        ["vhost-device-vsock", "libc6", "libgcc-s1"]),
     "passt": ("trixie", "usr/bin/passt", ["passt", "libc6", "libgcc-s1"]),
     "grub-mkimage": (
         "bookworm", "usr/bin/grub-mkimage",
@@ -77,8 +80,8 @@ SOURCES = ["build.py", "cpio.py", "debian.py", "drivers.py", "kernels.py",
 
 def storage_daemon_package() -> str:
     """Debian 12 has qemu-storage-daemon in another package than 13."""
-    release = Path("/etc/debian_version").read_text(encoding="ascii")
-    return "qemu-system-common" if release.startswith("12") else "qemu-utils"
+    return "qemu-system-common" if machine_suite() == "bookworm" \
+        else "qemu-utils"
 
 
 def storage_daemon() -> Path:
@@ -101,10 +104,38 @@ def add_program(cpio: CpioWriter, name: str, source: Path) -> None:
         cpio.file(inside.lstrip("/"), path.resolve())
 
 
-def fetch() -> None:
-    package = debian.resolve_metapackage(kernels.METAPACKAGE)
-    debian.unpack([package], DEBS, ROOT, dependencies=False)
-    debian.unpack([*PACKAGES, storage_daemon_package()], DEBS, ROOT)
+def own_suite() -> Suite:
+    """This machine's release."""
+    name = machine_suite()
+    return Suite(name, SUITES / name)
+
+
+def _fetch(suite: Suite) -> None:
+    package = suite.dependencies(kernels.METAPACKAGE)[0]
+    suite.unpack([package], ROOT)
+    suite.unpack(suite.closure([*PACKAGES, storage_daemon_package()]), ROOT)
+
+
+def _unpack(names: list[str], tree: Path) -> None:
+    stamp = tree.with_name(f"{tree.name}-{'+'.join(names)}")
+    if stamp.exists():
+        return
+    suite = own_suite()
+
+    def fetch() -> list[str]:
+        wanted = suite.closure(names)
+        suite.unpack(wanted, tree)
+        return wanted
+
+    stamp.write_text("\n".join(suite.with_lists(fetch)), encoding="ascii")
+
+
+def unpack(names: list[str], tree: Path) -> None:
+    """@names of this machine's release and their libraries, into @tree."""
+    tree.parent.mkdir(parents=True, exist_ok=True)
+    with (OUT / ".lock").open("w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        _unpack(names, tree)
 
 
 def build_tools() -> None:
@@ -179,13 +210,8 @@ def _build(with_fio: bool, say) -> None:
     fresh = stamp.exists() and stamp.read_text(encoding="ascii") == now
     if not fresh:
         say("guest: fetching Debian's kernel, busybox and storage daemon")
-        try:
-            fetch()
-        except debian.PackageError:
-            # The lists may be missing, or older than what the archive has.
-            if not debian.refresh_lists():
-                raise
-            fetch()
+        suite = own_suite()
+        suite.with_lists(lambda: _fetch(suite))
         build_tools()
         copy_kernel()
         write_programs()
@@ -196,7 +222,7 @@ def _build(with_fio: bool, say) -> None:
         stamp.write_text(now, encoding="ascii")
     if with_fio and not FIO.exists():
         say("guest: fetching Debian's fio")
-        debian.unpack(["fio"], DEBS, ROOT)
+        _unpack(["fio"], ROOT)
         write_fio()
 
 
@@ -218,8 +244,7 @@ def program(name: str) -> list[str]:
 
 def kernel_source() -> Path:
     """Linux as this machine's release has it (see linux_source.py)."""
-    name = machine_suite()
-    suite = Suite(name, SUITES / name)
+    suite = own_suite()
     OUT.mkdir(parents=True, exist_ok=True)
     with (OUT / ".lock").open("w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -1,10 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Debian packages without installing them.
+"""Debian packages unpacked into trees, and what runs from there.
 
-A package and those of its dependencies that this machine lacks are fetched
-through apt (which checks them) and unpacked into one tree.  What the machine
-has already is taken from the machine, so the tree stays small and no program
-meets a second C library.
+suites.py says which packages, and fetches them through apt, which checks them.
 """
 
 from __future__ import annotations
@@ -27,49 +24,6 @@ def run(args: list[str], cwd: Path | None = None) -> str:
         lines = [ln for ln in done.stderr.splitlines() if ln[:2] != "W:"]
         raise PackageError(f"{' '.join(args)}: {'; '.join(lines[-3:])}")
     return done.stdout
-
-
-def refresh_lists() -> bool:
-    """Fetch apt's package lists, if this user may."""
-    if os.geteuid() != 0:
-        return False
-    try:
-        run(["apt-get", "--quiet", "update"])
-    except PackageError:
-        return False
-    return True
-
-
-def resolve_metapackage(name: str) -> str:
-    """The package that the metapackage @name depends on first."""
-    out = run(["apt-cache", "depends", name])
-    found = re.search(r"^\s*Depends: (\S+)$", out, re.MULTILINE)
-    if not found:
-        raise PackageError(f"{name} depends on nothing")
-    return found.group(1)
-
-
-def missing_dependencies(names: list[str]) -> list[str]:
-    """Packages that apt would install for @names, upgrades left out."""
-    out = run(["apt-get", "--simulate", "--no-install-recommends",
-                "install", *names])
-    return re.findall(r"^Inst (\S+) \(", out, re.MULTILINE)
-
-
-def unpack(names: list[str], cache: Path, tree: Path,
-           dependencies: bool = True) -> None:
-    """Fetch @names into @cache and unpack them into @tree."""
-    wanted = set(names)
-    if dependencies:
-        wanted |= set(missing_dependencies(names))
-    cache.mkdir(parents=True, exist_ok=True)
-    tree.mkdir(parents=True, exist_ok=True)
-    todo = [n for n in sorted(wanted) if not list(cache.glob(f"{n}_*.deb"))]
-    if todo:
-        run(["apt-get", "download", "--option", "APT::Sandbox::User=root",
-              *todo], cwd=cache)
-    for name in sorted(wanted):
-        extract(next(cache.glob(f"{name}_*.deb")), tree)
 
 
 def extract(package: Path, tree: Path) -> None:

@@ -51,8 +51,8 @@
 enum {
     MAX_LANES = 8,
     SOCKET_BYTES = 32 << 20,
-    PATIENCE = 20,               /* seconds without a frame: it is lost */
-    LOSSY_PATIENCE = 5,
+    PATIENCE = 100,              /* seconds without a frame: it is lost */
+    LOSSY_PATIENCE = 15,
     BUFFER_BYTES = 1500,         /* of the smallest receive buffer */
     VOID_LANE = MAX_LANES,
 };

@@ -4,6 +4,8 @@
  *     small-ops rng DEVICE UNITS         read entropy and check it
  *     small-ops vsock FILE COPY          send FILE to the host's echo, write
  *                                        to COPY what comes back, turned back
+ *     small-ops vsock-whole FILE COPY    the same, but the echo is not told that
+ *                                        no more comes before all is back
  *     small-ops input DEVICE ROUNDS      switch lights, read events, check them
  *     small-ops play DEVICE BYTES        play a sound that the host knows
  *     small-ops record DEVICE BYTES      record one that the host makes
@@ -78,6 +80,7 @@ static void rng(const char *path, uint64_t units)
 typedef struct Upload {
     int from;
     int to;
+    bool ends;                /* tell that no more comes */
 } Upload;
 
 static void *upload(void *opaque)
@@ -89,11 +92,13 @@ static void *upload(void *opaque)
     while ((got = must(read(task->from, buffer, CHUNK), "read")) > 0) {
         write_whole(task->to, buffer, got);
     }
-    must(shutdown(task->to, SHUT_WR), "shutdown");
+    if (task->ends) {
+        must(shutdown(task->to, SHUT_WR), "shutdown");
+    }
     return NULL;
 }
 
-static void vsock(const char *path, const char *copy)
+static void vsock(const char *path, const char *copy, bool ends)
 {
     struct sockaddr_vm host = {
         .svm_family = AF_VSOCK,
@@ -101,15 +106,20 @@ static void vsock(const char *path, const char *copy)
         .svm_cid = VMADDR_CID_HOST,
     };
     int to = must(open(copy, O_WRONLY | O_CREAT | O_TRUNC, 0600), copy);
-    Upload task = { .from = must(open(path, O_RDONLY), path) };
+    Upload task = { .from = must(open(path, O_RDONLY), path), .ends = ends };
+    off_t left = must(lseek(task.from, 0, SEEK_END), "seek");
     char buffer[CHUNK];
     pthread_t thread;
     ssize_t got;
 
+    must(lseek(task.from, 0, SEEK_SET), "seek");
+
     task.to = must(socket(AF_VSOCK, SOCK_STREAM, 0), "socket");
     must(connect(task.to, (struct sockaddr *)&host, sizeof(host)), "connect");
     must(-pthread_create(&thread, NULL, upload, &task), "thread");
-    while ((got = must(read(task.to, buffer, CHUNK), "receive")) > 0) {
+    while ((ends || left > 0) &&
+           (got = must(read(task.to, buffer, CHUNK), "receive")) > 0) {
+        left -= got;
         for (ssize_t i = 0; i < got; i++) {
             buffer[i] ^= VSOCK_TURN;
         }
@@ -236,7 +246,9 @@ int main(int argc, char **argv)
     if (!strcmp(argv[1], "rng")) {
         rng(argv[2], number);
     } else if (!strcmp(argv[1], "vsock")) {
-        vsock(argv[2], argv[3]);
+        vsock(argv[2], argv[3], true);
+    } else if (!strcmp(argv[1], "vsock-whole")) {
+        vsock(argv[2], argv[3], false);
     } else if (!strcmp(argv[1], "input")) {
         input(argv[2], number);
     } else if (!strcmp(argv[1], "play")) {

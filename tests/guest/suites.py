@@ -5,6 +5,12 @@ apt with lists and cache of its own: its sources are the machine's with another
 suite, so mirror, keyring and proxy are those that work here.  A release's
 programs run with that release's libraries, started through its own loader, so
 nothing of them meets the machine's C library.
+
+One rule for all that tests use of Debian: it is unpacked, whatever this machine
+has installed already, and is looked for where it was unpacked.  apt is told
+that nothing is installed; so a machine with everything, a machine with nothing
+and an ordinary user fetch the same packages.  Programs of the machine's own
+release may run on the machine's C library: see closure().
 """
 
 from __future__ import annotations
@@ -19,6 +25,10 @@ from debian import PackageError, extract, run
 TOP = Path(__file__).resolve().parents[2]
 AWK = TOP / "scripts/lib"
 LOADER = "ld-linux-x86-64.so.2"
+# What closure() leaves out: the machine has a C library, and a second one would
+# not fit the machine's loader; nobody runs scripts or compiles.
+NO_LIBRARY = re.compile(r"(?!lib|ibverbs-providers$)|.*-(dev|perl|bin|data)$|"
+                        r"lib(c6|perl|python)")
 LIBRARIES = ("lib/x86_64-linux-gnu", "usr/lib/x86_64-linux-gnu")
 T = TypeVar("T")
 
@@ -94,8 +104,10 @@ class Suite:
         if not main:
             raise PackageError(f"no source of {own} in /etc/apt to take "
                                "the mirror from")
-        text = main + "\n" + self._sources(f"{own}-security",
-                                           f"{self.name}-security")
+        text = main
+        if self.name != "sid":
+            text += "\n" + self._sources(f"{own}-security",
+                                         f"{self.name}-security")
         (self._apt / "sources.d/all.sources").write_text(text, "utf-8")
         self._run("apt-get", "update")
 
@@ -108,15 +120,23 @@ class Suite:
             raise PackageError(f"{package} depends on nothing")
         return found
 
-    def unpack(self, names: list[str]) -> None:
-        """Fetch what is not there yet and unpack it into the root."""
+    def closure(self, names: list[str]) -> list[str]:
+        """@names and the packages of the libraries that they need."""
+        out = self._run("apt-get", "--simulate", "install", *names)
+        needed = re.findall(r"^Inst (\S+) \(", out, re.MULTILINE)
+        return [*names, *(n for n in needed if n not in names and
+                          not NO_LIBRARY.match(n))]
+
+    def unpack(self, names: list[str], tree: Path | None = None) -> None:
+        """Fetch what is not there yet and unpack it into @tree, or the root."""
+        tree = tree or self.root
         self.debs.mkdir(parents=True, exist_ok=True)
-        self.root.mkdir(parents=True, exist_ok=True)
+        tree.mkdir(parents=True, exist_ok=True)
         todo = [n for n in names if not list(self.debs.glob(f"{n}_*.deb"))]
         if todo:
             self._run("apt-get", "download", *todo, cwd=self.debs)
         for name in names:
-            extract(next(self.debs.glob(f"{name}_*.deb")), self.root)
+            extract(next(self.debs.glob(f"{name}_*.deb")), tree)
 
     def unpack_metapackage(self, name: str) -> str:
         """The package that @name stands for, unpacked."""

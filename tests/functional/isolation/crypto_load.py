@@ -23,7 +23,7 @@ SCRIPT = f"""
 set -ex
 wait_passed()
 {{
-    for try in $(seq 200); do
+    for try in $(seq 2000); do
         grep -A 4 "driver *: {DRIVER}" /proc/crypto | grep passed && return
         usleep 50000
     done
@@ -34,7 +34,7 @@ modprobe virtio_crypto
 wait_passed
 crypto-ops {DRIVER} {ROUNDS} /tmp/results
 echo FIRST $(wc -c < /tmp/results) $(sha256sum < /tmp/results)
-for try in $(seq 200); do
+for try in $(seq 2000); do
     grep "driver *: {DRIVER}" /proc/crypto || break
     usleep 50000
 done

@@ -49,6 +49,9 @@ LOAD = guest.LOAD
 WORK = BUILD / "check" / "work"
 
 BOOT_SECONDS = 120
+# A wait is there to end what hangs.  Every one is for so many times what an
+# idle machine needs: a busy one, and a guest that is emulated on it, are slow.
+PATIENCE = 5
 MAX_LOG = 1 << 20
 ACCEPTING = 0x10000              # flag in /proc/net/unix: a listening socket
 
@@ -66,13 +69,14 @@ class LaunchRefused(HarnessError):
 
 def wait_until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
     """The first true value of @condition."""
-    end = time.monotonic() + seconds
+    end = time.monotonic() + seconds * PATIENCE
     while True:
         value = condition()
         if value:
             return value
         if time.monotonic() > end:
-            raise HarnessError(f"{what}: nothing after {seconds:g} s")
+            raise HarnessError(f"{what}: nothing after "
+                               f"{seconds * PATIENCE:g} s")
         time.sleep(0.02)
 
 
@@ -325,7 +329,7 @@ class GuestVm(QEMUMachine):
         result = self.wait_serial(r"^\r?RESULT (.*?)\r?\n",
                                   seconds).group(1)
         if not result.startswith("fail"):
-            self.wait(30)
+            self.wait(30 * PATIENCE)
         return result
 
     def qemu_log(self) -> str:

@@ -120,6 +120,9 @@ ROWS = (
     Row("vhost-user-net", "testpmd-unmergeable",
         "dpdk-testpmd, buffers not mergeable", "net_frames:testpmd", FRAMES,
         rings=RINGS, queues=(1, 2), options={"mergeable": False}),
+    Row("vhost-user-net", "ovs", "Open vSwitch with DPDK",
+        "net_ovs:switch", "frames between two ports of a switch, compared",
+        queues=(1, 2)),
     # Both have one queue pair.
     Row("vhost-user-net", "passt", "passt (Debian 13)", "net_tcp:passt", TCP),
     Row("vhost-user-net", "bridge", "tests/vhost-user-bridge",
@@ -130,6 +133,9 @@ ROWS = (
     Row("vhost-user-vsock", "small", "tests/backends/small-vsock",
         "small_load:vsock", "files to an echo and back, two at once, "
         "compared on both sides"),
+    Row("vhost-user-vsock", "vhost-device", "vhost-device-vsock (Debian sid)",
+        "vsock_load:vhost_device", "the same, the echo behind a socket of the "
+        "host"),
     Row("vhost-user-scsi", "small", "tests/backends/small-scsi",
         # Reports used.len 0, like contrib/vhost-user-scsi.
         "small_load:scsi", "random I/O with checksums; files on ext4",

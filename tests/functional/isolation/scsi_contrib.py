@@ -7,7 +7,6 @@ on its own, from QEMU's source.  Packages are unpacked, not installed.
 
 from __future__ import annotations
 
-import fcntl
 import os
 import socket
 import subprocess
@@ -33,18 +32,7 @@ echo 0 0 0 > /sys/class/scsi_host/host0/scan"""
 
 def fetch() -> None:
     """Unpack tgt and libiscsi, if they are not there yet."""
-    TREE.mkdir(parents=True, exist_ok=True)
-    with (TREE / ".lock").open("w", encoding="ascii") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if (TREE / "stamp").exists():
-            return
-        try:
-            debian.unpack(PACKAGES, TREE / "debs", ROOT)
-        except debian.PackageError:
-            if not debian.refresh_lists():
-                raise
-            debian.unpack(PACKAGES, TREE / "debs", ROOT)
-        (TREE / "stamp").touch()
+    guest.unpack(PACKAGES, ROOT)
 
 
 def _build() -> None:

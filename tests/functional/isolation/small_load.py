@@ -65,7 +65,7 @@ SCSI = """
 set -ex
 {scan}
 modprobe sd_mod
-for try in $(seq 600); do
+for try in $(seq 6000); do
     [ -e /sys/block/sda ] && break
     usleep 50000
 done
@@ -155,16 +155,21 @@ def build_ops() -> None:
                         [*WARNINGS, "-static"], [])
 
 
-def _start(run: DeviceCase, kind: str, *options: str) -> Program:
+def compile_backend(kind: str) -> Path:
     """The backend tests/backends/small-@kind.c."""
-    build_ops()
     program = BACKENDS / f"small-{kind}"
     compile_program(
         program, [SOURCES / f"small-{kind}.c", SOURCES / "small.c"],
         [*WARNINGS, "-D_GNU_SOURCE", "-I", str(LIBVHOST_USER),
          "-I", str(GUEST)],
         [LIBRARY])
-    return run.start_program([str(program), "{socket}", *options])
+    return program
+
+
+def _start(run: DeviceCase, kind: str, *options: str) -> Program:
+    build_ops()
+    return run.start_program([str(compile_backend(kind)), "{socket}",
+                              *options])
 
 
 def _run_vm(run: DeviceCase, cell: Cell, backend: Program, script: str,

@@ -40,7 +40,7 @@ tree-ops check /mnt/host --files 150 --xattrs {xattrs}
 umount /mnt
 echo UNPLUG now
 read word
-for try in $(seq 150); do
+for try in $(seq 1500); do
     mount -t virtiofs share /mnt 2> /dev/null && break
     usleep 200000
 done
@@ -93,6 +93,16 @@ class FileSystem:
     def test_unplugged_and_plugged_again(self) -> None:
         vm = self.start(UNPLUG)
         vm.wait_serial("^UNPLUG now")
+        self.plug_anew(vm)
+
+    def test_daemon_ends_and_the_device_is_plugged_anew(self) -> None:
+        """As it does over a request that is too short, whoever sends it."""
+        vm = self.start(UNPLUG)
+        vm.wait_serial("^UNPLUG now")
+        self.programs[-1].kill()
+        self.plug_anew(vm)
+
+    def plug_anew(self, vm: GuestVm) -> None:
         vm.cmd("device_del", id="fs0")
         vm.event_wait("DEVICE_DELETED", 60, {"data": {"device": "fs0"}})
         vm.cmd("chardev-remove", id="char0")

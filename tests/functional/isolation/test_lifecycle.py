@@ -7,7 +7,7 @@ import hashlib
 import time
 from pathlib import Path
 
-from harness import GuestVm, on_both_threads
+from harness import GuestVm, on_both_threads, wait_until
 from test_data import SMALLEST_REGION
 
 # Load until the host says a line; the load tool then verifies everything.
@@ -110,13 +110,19 @@ class Lifecycle:
                         size=SMALLEST_REGION)
         vm.wait_serial("^LOAD progress")
         for _ in range(30):
+            self.wait_parked(vm)
             vm.cmd("stop")
             vm.cmd("cont")
-            time.sleep(0.05)
         self.expect_progress(vm)
-        if self.isolated:
-            self.assertGreater(vm.isolation_stats()["parked"], 30)
         self.finish(vm)
+
+    def wait_parked(self, vm: GuestVm) -> None:
+        """Until one more request has had to wait for room."""
+        if not self.isolated:
+            return
+        before = vm.isolation_stats()["parked"]
+        wait_until(lambda: vm.isolation_stats()["parked"] > before, 30,
+                   "a request that waits for room")
 
     def test_nothing_is_written_to_a_stopped_guest(self) -> None:
         vm = self.start(LOAD)

@@ -26,7 +26,7 @@ REBIND = """
 """.strip().replace("\n", " ")
 # The kernel probes in its own time.
 UP = """
-    for i in $(seq 600); do [ -e /sys/class/net/eth1 ] && break;
+    for i in $(seq 6000); do [ -e /sys/class/net/eth1 ] && break;
         usleep 50000; done;
     ip link set eth1 up
 """.strip().replace("\n", " ")

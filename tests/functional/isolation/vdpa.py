@@ -60,14 +60,14 @@ OUTER = """
 tell() {{
     port=$1; shift
     (for line in "$@"; do echo "$line"; done; sleep 1) |
-        timeout 5 nc 127.0.0.1 $port
+        timeout 60 nc 127.0.0.1 $port
 }}
 rings() {{
     grep -c " ring of " /tmp/vduse.log
 }}
 go_on_with_new_rings_after() {{
     want=$(($(rings) + 4))
-    tries=1200
+    tries=12000
     "$@" > /dev/null
     until [ $(rings) = $want ]; do
         tries=$((tries - 1))
@@ -233,7 +233,7 @@ class VdpaTest(IsolationTest):
                    refusals: int = 0) -> list[str]:
         """Frames both ways; what vduse-net said of the rings it had."""
         build_daemon()
-        guest.debian.unpack(["iproute2"], guest.DEBS, guest.ROOT)
+        guest.unpack(["iproute2"], guest.ROOT)
         files = {**self._inner_files(frames, phases),
                  **kernel_modules(self.work),
                  **program("vdpa", guest.sbin("vdpa")),
