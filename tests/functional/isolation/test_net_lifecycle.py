@@ -162,10 +162,7 @@ class Lifecycle(Frames):
                 members["iothread"] = "io0"
         return members
 
-    def test_guest_is_saved_and_loaded(self) -> None:
-        self.start(queues=2, guest_packed=self.isolated, packed=True)
-        self.exchange.frames(lanes=2)
-        self.console.run(FLOOD)
+    def save_and_load(self) -> None:
         state = self.work / "state"
         self.addCleanup(state.unlink, missing_ok=True)
         self.vm.cmd("migrate", uri=f"file:{state}")
@@ -178,7 +175,24 @@ class Lifecycle(Frames):
         # What is typed earlier is forgotten with the state before.
         wait_until(lambda: self.vm.cmd("query-status")["running"], 60,
                    "the guest to run")
+
+    def test_guest_is_saved_and_loaded(self) -> None:
+        self.start(queues=2, guest_packed=self.isolated, packed=True)
+        self.exchange.frames(lanes=2)
+        self.console.run(FLOOD)
+        self.save_and_load()
         self.console.run(CALM)
+        self.check_exact()
+
+    def test_guest_is_saved_after_its_backend_was_replaced(self) -> None:
+        # No frame comes meanwhile, so the successor fetches no buffer.
+        self.start(queues=2, guest_packed=self.isolated, packed=True,
+                   chardev=",reconnect-ms=100")
+        self.exchange.frames(lanes=2)
+        self.backend.kill()
+        self.backend.start()
+        self.backend.wait_for_guest()
+        self.save_and_load()
         self.check_exact()
 
     def test_backend_dies_with_frames_under_way(self) -> None:
