@@ -30,6 +30,8 @@ enum {
  * @fatal: the request at which it dies, or 0
  * @died: and whether it did
  * @running: a bit for each ring
+ * @enabled: the same
+ * @late_calls: notifiers for interrupts of rings that were enabled already
  * @last: of each request, the last message that came
  */
 struct VuMock {
@@ -47,6 +49,8 @@ struct VuMock {
     unsigned fatal;
     bool died;
     uint64_t running;
+    uint64_t enabled;
+    unsigned late_calls;
     unsigned count[VU_MOCK_REQUESTS];
     VuMockMessage *last[VU_MOCK_REQUESTS];
 };
@@ -101,6 +105,13 @@ static void handle(VuMock *m, VuMockMessage *msg, const int *fds, unsigned num)
         return take_channel(m, fds, num);
     case VU_MOCK_SET_VRING_KICK:
         m->running |= BIT_ULL(ring);
+        return;
+    case VU_MOCK_SET_VRING_ENABLE:
+        m->enabled = deposit64(m->enabled, ring, 1,
+                               ldl_he_p(msg->payload + 4));
+        return;
+    case VU_MOCK_SET_VRING_CALL:
+        m->late_calls += extract64(m->enabled, ring, 1);
         return;
     case VU_MOCK_GET_VRING_BASE:
         m->running &= ~BIT_ULL(ring);
@@ -219,7 +230,7 @@ static void end_connection(VuMock *m)
         close(m->socket);
         m->socket = -1;
     }
-    m->running = 0;
+    m->running = m->enabled = 0;
 }
 
 /* Returns: the socket, or -1. */
@@ -398,6 +409,16 @@ unsigned vu_mock_count(VuMock *m, unsigned request)
 
     g_mutex_lock(&m->lock);
     num = m->count[request];
+    g_mutex_unlock(&m->lock);
+    return num;
+}
+
+unsigned vu_mock_late_calls(VuMock *m)
+{
+    unsigned num;
+
+    g_mutex_lock(&m->lock);
+    num = m->late_calls;
     g_mutex_unlock(&m->lock);
     return num;
 }

@@ -91,6 +91,8 @@ void vu_mock_wait_running(VuMock *m, unsigned num);
 void vu_mock_wait_count(VuMock *m, unsigned request, unsigned num);
 /** Of what came until now. */
 unsigned vu_mock_count(VuMock *m, unsigned request);
+/** Interrupts of what was completed before these are lost. */
+unsigned vu_mock_late_calls(VuMock *m);
 /** The last message @request.  Stays valid until the next one comes. */
 const VuMockMessage *vu_mock_last(VuMock *m, unsigned request);
 

@@ -240,6 +240,24 @@ static void test_ring_taken_away_after_the_start(const void *setup)
     repairs_free(g);
 }
 
+/* What is completed before the guest's notifier is there is not told. */
+static void test_notifiers_before_the_start(const void *setup)
+{
+    static const RepairsKind *const kinds[] = {
+        &repairs_blk, &repairs_scsi, &repairs_fs, &repairs_vsock,
+    };
+
+    for (unsigned i = 0; i < G_N_ELEMENTS(kinds); i++) {
+        RepairsGuest *g = repairs_new(setup, kinds[i], true);
+
+        repairs_start(g);
+        qvirtio_reset(&g->pci.vdev);
+        vu_mock_wait_running(g->mock, 0);
+        g_assert_cmpuint(vu_mock_late_calls(g->mock), ==, 0);
+        repairs_free(g);
+    }
+}
+
 /* A backend registers an object, and is gone when another one asks for it. */
 static void test_shared_object_of_one_that_left(const void *setup)
 {
@@ -302,6 +320,7 @@ static const struct {
     { "ring/set-up-after-the-start", test_ring_set_up_after_the_start },
     { "ring/taken-away-after-the-start",
       test_ring_taken_away_after_the_start },
+    { "ring/notifiers-before-the-start", test_notifiers_before_the_start },
     { "backend/shared-object-of-one-that-left",
       test_shared_object_of_one_that_left },
     { "backend/net-leaves-after-netdev-del",
