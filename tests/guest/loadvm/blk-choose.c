@@ -79,8 +79,8 @@ void choose_begin(BlkLoad *load)
     if (job->area) {
         blocks = MIN(blocks, job->area / BLOCK);
     }
-    if (job->bs % (load->disk.unit * BLOCK)) {
-        die("bs=%lu is no multiple of the disk's %u", job->bs,
+    if (load->num_blocks % load->disk.unit) {
+        die("bs=%u is no multiple of the disk's %u", load->num_blocks * BLOCK,
             load->disk.unit * BLOCK);
     }
     for (unsigned i = 0; i < load->num_lanes; i++) {

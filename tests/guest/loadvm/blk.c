@@ -15,6 +15,7 @@
 #define GUARD 0xfeedbacc0ffee000ULL
 #define POISON 0x6b6b6b6b6b6b6b6bULL
 #define STATUS_NONE 0xff
+#define BS_PRESET 4096u
 
 static BlkLoad load;
 
@@ -267,7 +268,11 @@ static void open_disk(const Job *job)
         load.content = content_get(load.disk.dev->slot >> 3, blocks,
                                    job->seed, job->filled);
     }
-    load.num_blocks = load.max_blocks = job->bs / BLOCK;
+    if (job->bs % BLOCK) {
+        die("bs=%lu is no multiple of %u", job->bs, BLOCK);
+    }
+    load.num_blocks = (job->bs ? job->bs : BS_PRESET) / BLOCK;
+    load.max_blocks = load.num_blocks;
     if (job->rw == PATTERN_TRACE) {
         load.trace = trace_open();
         load.max_blocks = load.trace.max_length / BLOCK;
@@ -296,6 +301,9 @@ static void start(const Job *job)
         make_lane(i);
     }
     virtio_run(load.disk.dev);
+    if (load.disk.framing->settle) {
+        load.disk.framing->settle(load.lanes[0].vq);
+    }
 }
 
 void blk_run(const Job *job)

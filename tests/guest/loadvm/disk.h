@@ -18,6 +18,7 @@ typedef struct Disk Disk;
  * @status_size: bytes that the device writes
  * @status_first: the status comes before the data that the device writes
  * @open: fill in what the device is; between two resets
+ * @settle: after a reset, before the first request; may be NULL
  * @header: make the header of a request
  * @ok: what does this status say?
  */
@@ -28,6 +29,7 @@ typedef struct Framing {
     uint32_t status_size;
     bool status_first;
     void (*open)(Disk *disk);
+    void (*settle)(Virtqueue *vq);
     void (*header)(const Disk *disk, void *header, uint32_t op,
                    uint64_t block, uint32_t num_blocks);
     bool (*ok)(const void *status);

@@ -44,7 +44,7 @@ static const Option options[] = {
     NUMBER(to, 0, 0, MAX_DEVICES - 1),
     CHOICE("rw", rw, PATTERN_RANDREAD, patterns),
     NUMBER(mix, 70, 0, 100),
-    NUMBER(bs, 4096, 1, 1 << 30),
+    NUMBER(bs, 0, 0, 1 << 30),
     NUMBER(area, 0, 0, UINT64_MAX),
     NUMBER(depth, 32, 1, 32768),
     NUMBER(batch, 1, 1, 32768),
@@ -143,7 +143,9 @@ static void choose_end(Job *job)
     if (job->requests || job->time || job->passes) {
         return;
     }
-    if (job->rw == PATTERN_READ || job->rw == PATTERN_WRITE ||
+    if (job->type == VIRTIO_NET) {
+        job->time = 1000;
+    } else if (job->rw == PATTERN_READ || job->rw == PATTERN_WRITE ||
         job->rw == PATTERN_TRACE) {
         job->passes = 1;
     } else {

@@ -116,6 +116,15 @@ static void wait_ready(Virtqueue *vq, ScsiHeader *header, ScsiStatus *status)
         (unsigned)status->response, (unsigned)status->status);
 }
 
+/* After a reset the first command is told of it, and not done. */
+static void scsi_settle(Virtqueue *vq)
+{
+    ScsiHeader *header = allocate(sizeof(*header), 64);
+    ScsiStatus *status = allocate(sizeof(*status), 64);
+
+    wait_ready(vq, header, status);
+}
+
 static void scsi_open(Disk *disk)
 {
     ScsiHeader *header = allocate(sizeof(*header), 64);
@@ -148,6 +157,7 @@ const Framing scsi_framing = {
     .status_size = sizeof(ScsiStatus),
     .status_first = true,
     .open = scsi_open,
+    .settle = scsi_settle,
     .header = scsi_header,
     .ok = scsi_ok,
 };
