@@ -37,6 +37,7 @@ FLAGS = ["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror",
          "-Wl,--build-id=none,--no-warn-rwx-segments,-z,noexecstack,-n"]
 
 SMALLEST_MEGABYTES = 12
+MAX_TEXT = 4096          # more would overrun a buffer of QEMU's loader
 UNITS = {"": 1, "k": 1 << 10, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30,
          "s": 1000, "ms": 1}
 
@@ -109,18 +110,17 @@ def needed_megabytes(jobs: list[str], trace_bytes: int = 0,
     return max(SMALLEST_MEGABYTES, -(-total // (1 << 20)))
 
 
-def machine_args(jobs: list[str], megabytes: int, cpus: int = 1,
-                 trace: Path | None = None) -> list[str]:
-    """QEMU's arguments but for accelerator, serial port and devices.
+def kernel_args(jobs: list[str], trace: Path | None = None) -> list[str]:
+    """QEMU's arguments that start the image.
 
     Without @jobs the VM takes them from its serial port.
     """
-    # QEMU takes a doubled comma for one in some arguments, not in -append.
-    args = ["-nodefaults", "-display", "none", "-no-reboot",
-            "-m", str(megabytes), "-smp", str(cpus),
-            "-kernel", str(image())]
-    if jobs:
-        args += ["-append", ";".join(jobs)]
+    args = ["-kernel", str(image())]
+    text = ";".join(jobs)
+    if len(text) >= MAX_TEXT:
+        raise LoadvmError(f"more than {MAX_TEXT} characters of jobs")
+    if text:
+        args += ["-append", text]
     if trace:
         args += ["-initrd", str(trace)]
     return args
@@ -175,6 +175,51 @@ def results(text: str) -> list[Result]:
 def remarks(text: str) -> list[str]:
     """What it said of wrong blocks and the like."""
     return re.findall(r"^LOADVM ((?:block|frame) .*?)\r?$", text, re.MULTILINE)
+
+
+class Session:
+    """A VM that takes jobs one by one from its serial port.
+
+    @command is QEMU with accelerator, memory and devices.  The port is a pipe:
+    behind a socket that is read slowly, QEMU's log repeats characters.
+    """
+
+    def __init__(self, command: list[str], trace: Path | None = None) -> None:
+        self._process = subprocess.Popen(
+            [*command, "-nodefaults", "-display", "none", "-no-reboot",
+             "-serial", "stdio", *kernel_args([], trace)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+            encoding="ascii", errors="replace")
+        self.pid = self._process.pid
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *args: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+    def _hear(self, wanted: str) -> str:
+        """Up to the line that begins with @wanted; raises if none comes."""
+        assert self._process.stdout is not None
+        text = ""
+        for line in self._process.stdout:
+            text += line
+            if line.startswith(wanted):
+                return text
+        results(text)
+        raise LoadvmError(f"QEMU ended: {text.strip()[-300:]}")
+
+    def wait_ready(self) -> None:
+        """Until run() starts something at once."""
+        self._hear("READY")
+
+    def run(self, job: str) -> Result:
+        """What @job did; when it returns, the VM is busy no longer."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(job + "\n")
+        self._process.stdin.flush()
+        return results(self._hear("RESULT"))[0]
 
 
 def main() -> int:

@@ -17,6 +17,12 @@ static bool is_random(const Job *job)
            job->rw == PATTERN_RANDRW;
 }
 
+static bool writes(const Job *job)
+{
+    return job->rw == PATTERN_WRITE || job->rw == PATTERN_RANDWRITE ||
+           job->rw == PATTERN_RANDRW;
+}
+
 static uint64_t share(uint64_t total, unsigned index, unsigned num)
 {
     return total * index / num;
@@ -75,6 +81,9 @@ void choose_begin(BlkLoad *load)
     if (job->rw == PATTERN_TRACE) {
         begin_trace(load);
         return;
+    }
+    if (load->disk.read_only && writes(job)) {
+        die("the disk is read-only");
     }
     if (job->area) {
         blocks = MIN(blocks, job->area / BLOCK);
@@ -154,7 +163,8 @@ static bool choose_traced(BlkLoad *load, Lane *lane, Request *request,
         return false;
     }
     load->next_entry++;
-    return true;
+    /* What the disk cannot do is passed over. */
+    return request->op != OP_FLUSH || load->disk.can_flush;
 }
 
 bool choose_done(const BlkLoad *load, const Lane *lane, uint64_t now)
