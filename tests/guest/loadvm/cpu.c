@@ -21,6 +21,10 @@
 #define SEND_SIPI 0x600u
 #define DELIVERY_PENDING 0x1000u
 
+/* The other interrupt controller; its input 4 is the serial port. */
+#define IO_APIC 0xfec00000u
+#define IO_APIC_SERIAL (0x10u + 2 * 4)
+
 #define PIT_HZ 1193182u
 #define PIT_CHANNEL_2 0x42
 #define PIT_MODE 0x43
@@ -116,6 +120,21 @@ static void make_idt(void)
     /* Nothing of the old interrupt controllers is used. */
     outb(0x21, 0xff);
     outb(0xa1, 0xff);
+}
+
+static void io_apic_write(uint32_t reg, uint32_t value)
+{
+    volatile uint32_t *window = (volatile uint32_t *)(uintptr_t)IO_APIC;
+
+    window[0] = reg;
+    window[4] = value;
+}
+
+/* Input from the serial port wakes the first processor. */
+static void route_serial(void)
+{
+    io_apic_write(IO_APIC_SERIAL + 1, apic_ids[0] << 24);
+    io_apic_write(IO_APIC_SERIAL, IRQ_VECTOR);
 }
 
 /* The interval timer counts down from 65535, once. */
@@ -225,6 +244,7 @@ void cpu_init(void)
 {
     make_idt();
     load_idt(0);
+    route_serial();
     calibrate();
     start_others();
 }

@@ -42,7 +42,7 @@ __attribute__((noreturn, format(printf, 1, 2)))
 void die(const char *format, ...);
 
 /**
- * hear_line() - wait for a line from the serial port
+ * hear_line() - sleep until there is a line from the serial port
  * @line: gets it, without its end
  * @size: of @line; what does not fit is lost
  */

@@ -12,6 +12,8 @@
 
 #define COM1 0x3f8
 #define LINE_STATUS (COM1 + 5)
+#define INTERRUPTS (COM1 + 1)
+#define INTERRUPT_READ 0x01
 #define CAN_READ 0x01
 #define CAN_WRITE 0x20
 
@@ -114,9 +116,10 @@ void hear_line(char *line, size_t size)
 {
     size_t n = 0;
 
+    outb(INTERRUPTS, INTERRUPT_READ);
     for (;;) {
         while (!(inb(LINE_STATUS) & CAN_READ)) {
-            asm volatile("pause");
+            cpu_sleep();
         }
         char c = inb(COM1);
 
@@ -128,6 +131,7 @@ void hear_line(char *line, size_t size)
         }
     }
     line[n] = '\0';
+    outb(INTERRUPTS, 0);
 }
 
 void power_off(void)
