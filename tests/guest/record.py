@@ -89,7 +89,10 @@ def make_ext4(disk: Path, root: Path) -> None:
 
 def record_debian() -> None:
     root, disk = WORK / "root", WORK / "debian.img"
-    install(root)
+    complete = WORK / "root.complete"
+    if not complete.exists():
+        install(root)
+        complete.touch()
     make_ext4(disk, root)
     kernel = sorted((root / "boot").glob("vmlinuz-*"))[-1]
     initrd = sorted((root / "boot").glob("initrd.img-*"))[-1]

@@ -207,10 +207,16 @@ static inline bool virtqueue_arm(Virtqueue *vq)
     return vq->ops->arm(vq);
 }
 
-/* Our stores before it are seen before our loads behind it are made. */
+/*
+ * Our stores before it are seen before our loads behind it are made.
+ *
+ * Not __atomic_thread_fence(), which is a locked instruction: with one
+ * processor TCG makes that a plain one, though QEMU's threads run beside it,
+ * and an interrupt is lost once in some ten thousand.
+ */
 static inline void full_barrier(void)
 {
-    __atomic_thread_fence(__ATOMIC_SEQ_CST);
+    asm volatile("mfence" ::: "memory");
 }
 
 #endif

@@ -1,0 +1,348 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What isolation costs a disk: the load VM on a null device, side by side.
+
+One VM for each configuration, and a qemu-storage-daemon for those of
+vhost-user; all of them are alive and take turns, a short run each.  What else
+the machine does meanwhile meets all of them: the table shows medians and, for
+the rate, the lowest and the highest run.  Ratios within one table mean more
+than its figures do.
+
+CPU time, wake-ups and system calls of each thread are divided by the requests
+of that run.  A vCPU that is emulated takes time that a real one would not.
+
+  virtio-blk     the disk is in QEMU, in an IOThread; no vhost-user
+  off            vhost-user-blk, which has the guest's memory
+  on             memory-isolation=on, requests are carried in the main loop
+  on-iothread    in an IOThread that sleeps when there is nothing to do
+  on-polling     in an IOThread that looks for a while before it sleeps
+
+Results go to build/bench: all samples as JSON, pictures as SVG.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import platform
+import shutil
+import signal
+import statistics
+import sys
+import time
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(TOP / "tests/functional/isolation"),
+                str(TOP / "scripts/lib")]
+
+import harness                                          # noqa: E402
+from harness import Backend, guest                      # noqa: E402
+import bench_plot                                       # noqa: E402
+import loadvm                                           # noqa: E402
+from bench_threads import Process, Usage                # noqa: E402
+
+OUT = harness.BUILD / "bench"
+WORK = OUT / "work"
+MEGABYTES = 24
+NULL = "driver=null-co,node-name=disk,size=1073741824,read-zeroes=on"
+ROLES = ("main", "iothread", "vcpu", "backend")
+CONFIGS = ("virtio-blk", "off", "on", "on-iothread", "on-polling")
+
+
+@dataclass(frozen=True)
+class Load:
+    """What the guest asks for."""
+
+    kilobytes: int
+    depth: int
+
+    @property
+    def name(self) -> str:
+        size = f"{self.kilobytes}k" if self.kilobytes < 1024 else \
+            f"{self.kilobytes >> 10}m"
+        return f"{size}-qd{self.depth}"
+
+    def job(self, args: argparse.Namespace) -> str:
+        return (f"rw=randread verify=off bs={self.kilobytes}k "
+                f"depth={self.depth} irq={args.irq} ring={args.ring} "
+                f"indirect={args.indirect} time={int(args.seconds * 1000)}ms")
+
+
+LOADS = (Load(4, 1), Load(4, 8), Load(4, 32), Load(4, 128), Load(64, 8),
+         Load(1024, 4))
+
+
+@dataclass
+class Sample:
+    """One short run; everything but the first four is a request."""
+
+    rate: float
+    p50_ns: int
+    p99_ns: int
+    requests: int
+    ns: dict[str, float]             # by role
+    wakeups: dict[str, float]
+    calls: dict[str, float]
+    kicks: float
+    interrupts: float
+    latency_ns: list[list[int]] = field(repr=False, default_factory=list)
+
+
+def role_in_qemu(thread: str) -> str:
+    if thread.startswith("CPU "):
+        return "vcpu"
+    return "iothread" if thread.startswith("IO ") else "main"
+
+
+class Contender:
+    """One configuration: its VM and its backend, if it has one."""
+
+    def __init__(self, config: str, args: argparse.Namespace) -> None:
+        self.config = config
+        self.backend: Backend | None = None
+        self._session: loadvm.Session | None = None
+        try:
+            devices = self._devices()
+            self._session = loadvm.Session(
+                [str(harness.QEMU), "-accel", "tcg", "-m", str(MEGABYTES),
+                 "-name", "bench,debug-threads=on", *devices])
+            self._session.wait_ready()
+        except BaseException:
+            self.end()
+            raise
+        self._processes = [Process(self._session.pid, role_in_qemu)]
+        if self.backend:
+            self._processes.append(Process(self.backend.pid,
+                                           lambda name: "backend"))
+
+    def _devices(self) -> list[str]:
+        ring = ",packed=on,queue-size=256"
+        poll = ",poll-max-ns=0" if self.config == "on-iothread" else ""
+        thread = ["-object", f"iothread,id=io0{poll}"]
+        if self.config == "virtio-blk":
+            return [*thread, "-blockdev", NULL, "-device",
+                    f"virtio-blk-pci,drive=disk,iothread=io0{ring}"]
+        self.backend = Backend(WORK, None, queues=1, name=self.config).start()
+        device = f"vhost-user-blk-pci,chardev=disk,num-queues=1{ring}"
+        words = ["-chardev", f"socket,id=disk,path={self.backend.socket}"]
+        if self.config == "off":
+            words += ["-machine", "memory-backend=ram", "-object",
+                      "memory-backend-memfd,id=ram,share=on,"
+                      f"size={MEGABYTES}M"]
+        else:
+            device += ",memory-isolation=on"
+        if self.config in ("on-iothread", "on-polling"):
+            words += thread
+            device += ",iothread=io0"
+        return [*words, "-device", device]
+
+    def _usage(self) -> dict[str, Usage]:
+        used: dict[str, Usage] = {}
+        for process in self._processes:
+            used.update(process.usage())
+        return used
+
+    def run(self, job: str) -> Sample:
+        assert self._session is not None
+        before = self._usage()
+        result = self._session.run(job)
+        after = self._usage()
+        done = max(1, result.requests)
+        used = {role: after[role] - before.get(role, Usage())
+                for role in after}
+
+        def share(what: str) -> dict[str, float]:
+            return {role: getattr(u, what) / done for role, u in used.items()}
+
+        return Sample(result.per_second, result.p50_ns, result.p99_ns, done,
+                      share("ns"), share("wakeups"), share("calls"),
+                      result.kicks / done, result.interrupts / done,
+                      result.latency_ns)
+
+    def resident(self) -> dict[str, int]:
+        names = ("qemu", "backend")
+        return {n: p.resident() for n, p in zip(names, self._processes)}
+
+    @property
+    def counts_calls(self) -> bool:
+        return all(p.counts_calls for p in self._processes)
+
+    def end(self) -> None:
+        for process in getattr(self, "_processes", []):
+            process.close()
+        if self._session:
+            self._session.__exit__()
+        if self.backend:
+            self.backend.stop()
+
+
+Results = dict[str, dict[str, list[Sample]]]
+
+
+def memcpy_rate(size: int) -> float:
+    """Bytes a second that a copy of @size bytes makes, hot, the best of 20."""
+    source = ctypes.create_string_buffer(size)
+    target = ctypes.create_string_buffer(size)
+    copies, best = max(1, (1 << 23) // size), float("inf")
+    for _ in range(20):
+        begin = time.perf_counter()
+        for _ in range(copies):
+            ctypes.memmove(target, source, size)
+        best = min(best, (time.perf_counter() - begin) / copies)
+    return size / best
+
+
+def measure(args: argparse.Namespace) -> tuple[Results, dict[str, object]]:
+    """Turns: round by round, load by load, one contender after the other."""
+    results: Results = {w.name: {c: [] for c in CONFIGS} for w in LOADS}
+    contenders: list[Contender] = []
+    try:
+        for config in CONFIGS:
+            contenders.append(Contender(config, args))
+        for number in range(args.rounds):
+            for load in LOADS:
+                # Nobody is always first, or always behind the same one.
+                first = (number + LOADS.index(load)) % len(contenders)
+                for c in contenders[first:] + contenders[:first]:
+                    results[load.name][c.config].append(c.run(load.job(args)))
+            print(f"bench: round {number + 1} of {args.rounds} done",
+                  file=sys.stderr)
+        facts: dict[str, object] = {
+            "resident": {c.config: c.resident() for c in contenders},
+            "counts_calls": all(c.counts_calls for c in contenders),
+        }
+    finally:
+        for contender in contenders:
+            contender.end()
+    return results, facts
+
+
+# The table
+
+def median(samples: list[Sample], name: str, role: str = "") -> float:
+    values = [getattr(s, name) for s in samples]
+    return statistics.median(v.get(role, 0) if role else v for v in values)
+
+
+def qemu(samples: list[Sample], name: str) -> float:
+    """QEMU's threads but for the vCPU."""
+    return statistics.median(
+        sum(getattr(s, name).get(role, 0) for role in ("main", "iothread"))
+        for s in samples)
+
+
+HEADINGS = ("load", "disk", "requests/s", "lowest-highest", "to off",
+            "p50 us", "p99 us", "QEMU us", "vCPU us", "backend us",
+            "QEMU wakes", "backend wakes", "QEMU calls", "backend calls",
+            "kicks", "interrupts")
+
+
+def rows(results: Results) -> list[list[str]]:
+    table = []
+    for load, by_config in results.items():
+        base = median(by_config["off"], "rate")
+        for config, samples in by_config.items():
+            rates = [s.rate for s in samples]
+            table.append([
+                load, config, f"{median(samples, 'rate'):.0f}",
+                f"{min(rates):.0f}-{max(rates):.0f}",
+                f"{median(samples, 'rate') / base:.2f}",
+                f"{median(samples, 'p50_ns') / 1000:.0f}",
+                f"{median(samples, 'p99_ns') / 1000:.0f}",
+                f"{qemu(samples, 'ns') / 1000:.2f}",
+                f"{median(samples, 'ns', 'vcpu') / 1000:.2f}",
+                f"{median(samples, 'ns', 'backend') / 1000:.2f}",
+                f"{qemu(samples, 'wakeups'):.3f}",
+                f"{median(samples, 'wakeups', 'backend'):.3f}",
+                f"{qemu(samples, 'calls'):.3f}",
+                f"{median(samples, 'calls', 'backend'):.3f}",
+                f"{median(samples, 'kicks'):.3f}",
+                f"{median(samples, 'interrupts'):.3f}"])
+    return table
+
+
+def print_table(table: list[list[str]]) -> None:
+    widths = [max(len(row[i]) for row in [list(HEADINGS), *table])
+              for i in range(len(HEADINGS))]
+    for row in [list(HEADINGS), *table]:
+        print("  ".join(cell.ljust(w) if i < 2 else cell.rjust(w)
+                        for i, (cell, w) in enumerate(zip(row, widths))))
+
+
+def save(args: argparse.Namespace, results: Results,
+         facts: dict[str, object]) -> Path:
+    now = time.strftime("%Y%m%d-%H%M%S")
+    path = OUT / f"load-{now}.json"
+    copies = {str(load.kilobytes): memcpy_rate(load.kilobytes << 10)
+              for load in LOADS}
+    document = {
+        "time": now, "rounds": args.rounds, "seconds": args.seconds,
+        "irq": args.irq, "ring": args.ring, "indirect": args.indirect,
+        "cpus": os.cpu_count(), "host_kernel": platform.release(),
+        "loads": {w.name: asdict(w) for w in LOADS},
+        "memcpy_bytes_per_second": copies, **facts,
+        "samples": {load: {config: [asdict(s) for s in samples]
+                           for config, samples in by_config.items()}
+                    for load, by_config in results.items()},
+    }
+    path.write_text(json.dumps(document), encoding="ascii")
+    return path
+
+
+def parse() -> argparse.Namespace:
+    description = (__doc__ or "").split("\n\n", 1)
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench load", description=description[1],
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=0.5,
+                        help="length of one run (default: 0.5)")
+    parser.add_argument("--irq", choices=("poll", "msix"), default="msix",
+                        help="does the guest sleep? (default: msix)")
+    parser.add_argument("--ring", choices=("split", "packed"),
+                        default="split")
+    parser.add_argument("--indirect", choices=("on", "off"), default="on")
+    parser.add_argument("--plot", type=Path, metavar="JSON",
+                        help="do not measure: draw these results again")
+    return parser.parse_args()
+
+
+def draw(path: Path) -> None:
+    for picture in bench_plot.draw_all(path):
+        print(f"picture: {os.path.relpath(picture)}")
+
+
+def main() -> int:
+    args = parse()
+    if args.plot:
+        draw(args.plot)
+        return 0
+    shutil.rmtree(WORK, ignore_errors=True)
+    WORK.mkdir(parents=True)
+    # So that what was started is ended.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
+    try:
+        guest.build(say=print)
+        results, facts = measure(args)
+    except (harness.HarnessError, guest.debian.PackageError,
+            loadvm.LoadvmError) as err:
+        print(f"bench: {err}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    print_table(rows(results))
+    if not facts["counts_calls"]:
+        print("System calls were not counted: only root may.")
+    path = save(args, results, facts)
+    print(f"\nmedians of {args.rounds} runs of {args.seconds:g} s, taken in "
+          f"turns; all samples: {os.path.relpath(path)}")
+    draw(path)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
