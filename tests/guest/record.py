@@ -135,7 +135,8 @@ RECORDERS = {"debian": record_debian, "grub": record_grub,
 
 def main() -> int:
     parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=RECORDERS, nargs="+")
     args = parser.parse_args()
     try:

@@ -7,7 +7,9 @@ import itertools
 from pathlib import Path
 from typing import BinaryIO, Callable
 
-from harness import QEMU, GuestVm, IsolationTest
+from harness import QEMU, GuestVm, IsolationTest, isolation_args
+from net_guest import add_interface
+from net_testpmd import Testpmd
 import loadvm
 import loadvm_trace
 from loadvm import Result
@@ -144,21 +146,29 @@ class LoadVm(IsolationTest):
                 self.replay(path)
 
     def replay(self, path: Path) -> None:
+        """What QEMU saw of the replay is what the trace says."""
         requests = loadvm_trace.read(path)
-        data = self.work / "trace"
+        data, log = self.work / "trace", self.work / f"{path.name}.log"
         data.write_bytes(loadvm_trace.for_guest(requests))
-        megabytes = -(-loadvm_trace.end(requests) >> 20) + 1
+        megabytes = (loadvm_trace.end(requests) >> 20) + 1
         image = self.make_disk(f"{megabytes}M", f"{path.name}.img")
         vm = self.make_vm(path.name.split(".")[0])
         self.own_disk(vm, image)
-        job = "rw=trace depth=8"
+        vm.add_args(*loadvm_trace.record_args(log))
+        # One after the other, so that they stay in order; and then not.
+        jobs = ["rw=trace depth=1", "rw=trace depth=16 ring=packed"]
         vm.add_args("-m", str(loadvm.needed_megabytes(
-            [job], data.stat().st_size, loadvm_trace.longest(requests),
+            jobs, data.stat().st_size, loadvm_trace.longest(requests),
             image.stat().st_size)))
-        result = self.run_jobs(vm, [job], data)[0]
-        self.assertTrue(result.is_good)
-        self.assertEqual(result.requests, len(requests))
-        self.assertEqual(result.bytes, sum(r.length for r in requests))
+        for result in self.run_jobs(vm, jobs, data):
+            self.assertTrue(result.is_good)
+            self.assertEqual(result.requests, len(requests))
+            self.assertEqual(result.bytes, sum(r.length for r in requests))
+        seen = [(r.op, r.offset, r.length) for r in loadvm_trace.from_log(
+            log.read_text("ascii", "replace"))]
+        wanted = [(r.op, r.offset, r.length) for r in requests if r.op != "f"]
+        self.assertEqual(seen[:len(wanted)], wanted)
+        self.assertEqual(sorted(seen[len(wanted):]), sorted(wanted))
 
     def test_frames_from_one_nic_to_the_other(self) -> None:
         for bs in (60, 1001, 1514):
@@ -173,6 +183,24 @@ class LoadVm(IsolationTest):
             self.expect_good(results, jobs)
             self.assertEqual({(r.verified, r.lost) for r in results},
                              {(500, 0)})
+
+    def test_frames_through_isolated_nics(self) -> None:
+        """DPDK joins the two; it drops what comes before both are up."""
+        backend = Testpmd(self.work, queues=2)
+        self.addCleanup(backend.stop)
+        backend.start()
+        vm = self.make_vm()
+        vm.add_args("-smp", "2")
+        for number, path in enumerate(backend.sockets):
+            add_interface(vm, path, number, queues=2, device=",packed=on",
+                          netdev=isolation_args(vm, False, self.isolated))
+        jobs = [f"type=net to=1 requests=400 queues={queues} {ring}"
+                for queues in (1, 2) for ring in RINGS[::5]]
+        results = self.run_jobs(vm, jobs)
+        self.expect_good(results, jobs)
+        for job, result in zip(jobs, results):
+            self.assertGreater(result.verified, 200, job)
+            self.assertEqual(result.verified + result.lost, 400, job)
 
     def test_jobs_that_are_typed(self) -> None:
         image = self.make_disk(DISK)

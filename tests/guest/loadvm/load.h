@@ -159,7 +159,7 @@ typedef struct Trace {
     uint64_t end;                /* bytes that the device must have */
 } Trace;
 
-/** trace_open() - the trace that -initrd gave; ends the VM without a good one */
+/** trace_open() - the trace that -initrd gave; ends the VM if there is none */
 Trace trace_open(void);
 
 /* Loads */
