@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import itertools
+import re
+import subprocess
 from pathlib import Path
 from typing import BinaryIO, Callable
 
-from harness import QEMU, GuestVm, IsolationTest, isolation_args
+from harness import TOP, QEMU, GuestVm, IsolationTest, isolation_args
 from net_guest import add_interface
 from net_testpmd import Testpmd
 import loadvm
@@ -93,9 +95,15 @@ class LoadVm(IsolationTest):
     def test_chain_as_long_as_the_ring(self) -> None:
         vm = self.make_vm()
         self.own_disk(vm, self.make_disk(DISK))
+        log = self.work / "pops.log"
+        vm.add_args("-trace", "enable=virtqueue_pop", "-D", str(log))
         jobs = [f"rw={rw} bs=127k segments=254 size=256 depth=1 ring={ring}"
                 for ring in ("split", "packed") for rw in ("write", "read")]
         self.expect_good(self.run_jobs(vm, jobs), jobs)
+        seen = set(re.findall(r"in_num (\d+) out_num (\d+)",
+                              log.read_text("ascii", "replace")))
+        # Header and data, and the status; or header, and data and status.
+        self.assertEqual(seen, {("1", "255"), ("255", "1")})
 
     def read_after(self, writes: list[str], change: Callable[[BinaryIO], None],
                    read: str) -> tuple[Result, str]:
@@ -139,6 +147,36 @@ class LoadVm(IsolationTest):
             "rw=read bs=64k filled=1")
         self.assertEqual((result.bad, result.verified), (2048, NUM_BLOCKS - 2048))
         self.assertIn("it is block 0 generation 2", said)
+
+    def test_disk_that_returns_nothing_is_noticed(self) -> None:
+        """Even though the buffer held the right bytes before."""
+        vm = self.make_vm()
+        vm.add_args("-blockdev", "driver=null-co,node-name=disk,size=65536",
+                    "-device", "virtio-blk-pci,drive=disk")
+        result = self.run_jobs(vm, ["rw=randrw area=4k depth=1 requests=50"
+                                    " filled=1"])[0]
+        self.assertEqual(result.verified, 0)
+        self.assertGreater(result.bad, 0)
+
+    def command(self, *args: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [str(TOP / "scripts/loadvm"), "--qemu", str(QEMU), *args],
+            capture_output=True, text=True, check=False)
+
+    def test_command_says_how_it_went(self) -> None:
+        image = self.make_disk(DISK)
+        good = self.command("--disk", str(image), "rw=write", "rw=read")
+        self.assertEqual(good.returncode, 0, good.stderr)
+        self.assertIn(f"{NUM_BLOCKS} right, 0 wrong", good.stdout)
+        bad = self.command("--disk", str(image), "--scsi",
+                           "rw=read filled=1 seed=2")
+        self.assertEqual(bad.returncode, 1, bad.stderr)
+        self.assertIn(f"0 right, {NUM_BLOCKS} wrong", bad.stdout)
+        self.assertIn("generation 1: word 0", bad.stderr)
+        self.assertIn("it is of another seed", bad.stderr)
+        none = self.command("--disk", str(image), "rw=up")
+        self.assertEqual(none.returncode, 2)
+        self.assertIn("rw cannot be 'up'", none.stderr)
 
     def test_traces_are_replayed(self) -> None:
         for path in sorted(loadvm.TRACES.glob("*.trace.gz")):

@@ -99,11 +99,24 @@ void content_written(Content *content, uint64_t block, uint32_t num, bool ok)
     }
 }
 
+/* What a block is that is whole, but not the one that it should be. */
+static void say_what_it_is(const Content *content, const uint64_t *words)
+{
+    uint64_t found = words[0] ^ scramble(content->seed);
+    uint64_t block = found & ((1UL << NUMBER_BITS) - 1);
+    uint64_t generation = found >> NUMBER_BITS;
+
+    if (block < content->num_blocks && generation <= GENERATIONS) {
+        say(", it is block %lu generation %lu", block, generation);
+    } else {
+        say(", it is of another seed");
+    }
+}
+
 static void describe(const Content *content, uint64_t block,
                      uint8_t generation, const uint64_t *words)
 {
     uint64_t wanted = name_of(content, block, generation);
-    uint64_t found = words[0] ^ scramble(content->seed);
     uint64_t step = step_of(wanted);
     unsigned n = 0;
 
@@ -116,8 +129,7 @@ static void describe(const Content *content, uint64_t block,
     say("LOADVM block %lu generation %u: word %u is 0x%lx instead of 0x%lx",
         block, generation, n, words[n], wanted + n * step);
     if (words[0] != wanted && words[1] == words[0] + step_of(words[0])) {
-        say(", it is block %lu generation %lu",
-            found & ((1UL << NUMBER_BITS) - 1), found >> NUMBER_BITS);
+        say_what_it_is(content, words);
     }
     say("\n");
 }
