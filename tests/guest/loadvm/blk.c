@@ -183,6 +183,10 @@ static void doze(unsigned cpu)
 
 static void work(unsigned cpu)
 {
+    /* There is no timer to wake up by when a request is due. */
+    bool sleeps = load.job->msix && !load.job->pace;
+    unsigned looks = 0;
+
     for (;;) {
         bool busy = false, waits = false, more = false;
 
@@ -197,9 +201,13 @@ static void work(unsigned cpu)
         if (!waits && !more) {
             return;
         }
-        /* There is no timer to wake up by when a request is due. */
-        if (!busy && waits && load.job->msix && !load.job->pace) {
-            doze(cpu);
+        if (busy) {
+            looks = 0;
+        } else if (waits) {
+            virtio_idle(load.disk.dev, &looks, sleeps);
+            if (sleeps) {
+                doze(cpu);
+            }
         }
     }
 }

@@ -25,7 +25,10 @@
 #define NO_VECTOR 0xffffu
 
 enum { CAP_COMMON = 1, CAP_NOTIFY = 2, CAP_DEVICE = 4 };
-enum { ACKNOWLEDGE = 1, DRIVER = 2, DRIVER_OK = 4, FEATURES_OK = 8 };
+enum {
+    ACKNOWLEDGE = 1, DRIVER = 2, DRIVER_OK = 4, FEATURES_OK = 8,
+    NEEDS_RESET = 0x40,
+};
 
 /* virtio 1.2, 4.1.4.3 */
 struct VirtioCommon {
@@ -208,6 +211,8 @@ static uint16_t set_vector(VirtioDevice *dev, unsigned index, int cpu)
     entry[1] = 0;
     entry[2] = IRQ_VECTOR;
     entry[3] = 0;
+    /* A device that gives up says so. */
+    dev->common->config_vector = index;
     return index;
 }
 
@@ -255,6 +260,13 @@ Virtqueue *virtio_queue(VirtioDevice *dev, unsigned index, uint16_t size,
 void virtio_run(VirtioDevice *dev)
 {
     dev->common->status |= DRIVER_OK;
+}
+
+void virtio_check(VirtioDevice *dev)
+{
+    if (dev->common->status & NEEDS_RESET) {
+        die("PCI %x needs a reset", dev->slot >> 3);
+    }
 }
 
 void virtio_end(VirtioDevice *dev)

@@ -156,6 +156,22 @@ Virtqueue *virtio_queue(VirtioDevice *dev, unsigned index, uint16_t size,
 /** virtio_run() - the queues are made: let the device start */
 void virtio_run(VirtioDevice *dev);
 
+/**
+ * virtio_check() - ends the VM if @dev has given up and wants a reset
+ *
+ * Costs an access to a register: for whoever waits and gets nothing.
+ */
+void virtio_check(VirtioDevice *dev);
+
+/** virtio_idle() - another look at all queues of @dev that brought nothing */
+static inline void virtio_idle(VirtioDevice *dev, unsigned *looks, bool slept)
+{
+    /* A sleep that ended for nothing may have ended for this. */
+    if (++*looks % (slept ? 2 : 1 << 20) == 0) {
+        virtio_check(dev);
+    }
+}
+
 /** virtio_end() - reset @dev */
 void virtio_end(VirtioDevice *dev);
 
