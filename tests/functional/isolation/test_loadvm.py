@@ -237,8 +237,8 @@ class LoadVm(IsolationTest):
         results = self.run_jobs(vm, jobs)
         self.expect_good(results, jobs)
         for job, result in zip(jobs, results):
-            self.assertGreater(result.verified, 200, job)
-            self.assertEqual(result.verified + result.lost, 400, job)
+            self.assertGreaterEqual(result.verified + result.lost, 400, job)
+            self.assertGreater(result.verified, 300, job)
 
     def test_jobs_that_are_typed(self) -> None:
         image = self.make_disk(DISK)

@@ -14,6 +14,7 @@
 #define RX_BYTES (NET_HEADER + FRAME_MAX + 2)
 #define MAX_LANES 16u
 #define PATIENCE_MS 200u         /* for frames that may be lost */
+#define MAX_TRIES 100u           /* until one arrives at all */
 
 typedef struct Buffer {
     Chain chain;
@@ -30,6 +31,7 @@ typedef struct NetLane {
     uint64_t sent;               /* frames of its stream */
     uint64_t quota;
     uint64_t forgiven;           /* of them, no longer waited for */
+    unsigned tries;              /* before the first one arrived */
     uint64_t progress;           /* ticks of the last arrival */
     uint64_t next[MAX_LANES];    /* a stream: the sequence expected here */
     Tally tally;
@@ -186,7 +188,9 @@ static bool send(NetLane *lane, uint64_t now)
 
 /*
  * When nothing has arrived for long, what is under way is waited for no longer.
- * It may come all the same: what is lost is counted at the end.
+ * It may come all the same: what is lost is counted at the end.  Before the
+ * first arrival the way may not be open yet; those frames are sent in vain, and
+ * are none of the frames that the job asks for.
  */
 static void give_up_late(NetLane *lane, uint64_t now)
 {
@@ -194,6 +198,12 @@ static void give_up_late(NetLane *lane, uint64_t now)
 
     if (late && now > lane->progress + PATIENCE_MS * ticks_per_ms()) {
         lane->forgiven += late;
+        if (!net.arrived[lane->index]) {
+            if (++lane->tries == MAX_TRIES) {
+                die("no frame of stream %u arrives", lane->index);
+            }
+            lane->quota += lane->quota == UINT64_MAX ? 0 : late;
+        }
         lane->progress = now;
     }
 }
