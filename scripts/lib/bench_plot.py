@@ -172,7 +172,8 @@ def by_size(document: Document) -> Picture:
     """The deepest load of each size, and what copying once would allow."""
     deepest: dict[int, str] = {}
     for name, load in document["loads"].items():
-        deepest[load["kilobytes"]] = name
+        if load["kilobytes"]:
+            deepest[load["kilobytes"]] = name
     sizes = sorted(deepest)
     copies = document["memcpy_bytes_per_second"]
     values = [copies[str(k)] for k in sizes]
