@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,9 @@ operating system (``tests/guest/loadvm``) reads from a null device that returns
 zeros; it sleeps when it waits.  All configurations are alive at the same time
 and take turns, {rounds} runs of {seconds:g} s each, on {cpus} processors with an
 emulated guest (TCG); the load of the machine was {load} at the end.  Figures
-are medians.  Compare them with each other and with nothing else.
+are medians, beside them the slowest and the fastest run.  Compare them with
+each other and with nothing else; where processes have to share processors, CPU
+time says more than rates do.
 
 * virtio-blk: the disk is in QEMU, in an IOThread
 * off: vhost-user-blk, whose backend has the guest's memory
@@ -40,9 +41,8 @@ The bars beside the lines go from the slowest to the fastest run.
 
 .. image:: {stem}-cpu.svg
 
-With TCG it is the main loop that delivers interrupts, in each configuration but
-"off", whose part is what the main loop does for it there.  A vCPU that is not
-emulated takes much less.
+With TCG it is the main loop that delivers interrupts, in every configuration.
+A vCPU that is not emulated takes much less.
 
 .. image:: {stem}-latency.svg
 
@@ -61,7 +61,7 @@ well.  "QEMU" is its threads without the vCPU.
 
 # Of bench_load.HEADINGS: name there, name here.
 COLUMNS = (("load", "load"), ("disk", "disk"), ("requests/s", "requests/s"),
-           ("to off", "to off"), ("p50 us", "half within us"),
+           ("lowest-highest", "slowest-fastest"), ("to off", "to off"), ("p50 us", "half within us"),
            ("p99 us", "99 % within us"), ("QEMU us", "QEMU us"),
            ("vCPU us", "vCPU us"), ("backend us", "backend us"),
            ("QEMU wakes", "QEMU wakes"), ("backend wakes", "backend wakes"),
@@ -83,6 +83,6 @@ def write(json_path: Path, document: dict[str, Any],
         shutil.copyfile(picture, PAGE.with_name(f"{PAGE.stem}-{kind}.svg"))
     PAGE.write_text(TEXT.format(
         rounds=document["rounds"], seconds=document["seconds"],
-        cpus=document["cpus"], load=f"{os.getloadavg()[0]:.0f}",
+        cpus=document["cpus"], load=f"{document['load_average']:.0f}",
         stem=PAGE.stem, table=_list_table(headings, rows)), encoding="utf-8")
     print(f"bench: wrote {PAGE.relative_to(TOP)}")

@@ -50,7 +50,6 @@ import loadvm_trace                                     # noqa: E402
 from bench_threads import Process, Usage                # noqa: E402
 
 OUT = harness.BUILD / "bench"
-WORK = OUT / "work"
 MEGABYTES = 48
 NULL = "driver=null-co,node-name=disk,size=1073741824,read-zeroes=on"
 ROLES = ("main", "iothread", "vcpu", "backend")
@@ -112,6 +111,7 @@ class Contender:
 
     def __init__(self, config: str, args: argparse.Namespace) -> None:
         self.config = config
+        self._work = args.out / "work"
         self.backend: Backend | None = None
         self._session: loadvm.Session | None = None
         try:
@@ -119,7 +119,7 @@ class Contender:
             self._session = loadvm.Session(
                 [str(harness.QEMU), "-accel", "tcg", "-m", str(MEGABYTES),
                  "-smp", str(args.queues), "-name", "bench,debug-threads=on",
-                 *devices], WORK / "trace")
+                 *devices], self._work / "trace")
             self._session.wait_ready()
         except BaseException:
             self.end()
@@ -136,7 +136,7 @@ class Contender:
         if self.config == "virtio-blk":
             return [*thread, "-blockdev", NULL, "-device",
                     f"virtio-blk-pci,drive=disk,iothread=io0{ring}"]
-        self.backend = Backend(WORK, None, queues=queues,
+        self.backend = Backend(self._work, None, queues=queues,
                                name=self.config).start()
         device = f"vhost-user-blk-pci,chardev=disk{ring}"
         words = ["-chardev", f"socket,id=disk,path={self.backend.socket}"]
@@ -297,13 +297,13 @@ def print_table(table: list[list[str]]) -> None:
 def save(args: argparse.Namespace, results: Results,
          facts: dict[str, Any]) -> Path:
     now = time.strftime("%Y%m%d-%H%M%S")
-    path = OUT / f"load-{now}.json"
+    path = args.out / f"load-{now}.json"
     copies = {str(load.kilobytes): memcpy_rate(load.kilobytes << 10)
               for load in LOADS if load.kilobytes}
     document = {
         "time": now, "rounds": args.rounds, "seconds": args.seconds,
         "irq": args.irq, "ring": args.ring, "indirect": args.indirect,
-        "queues": args.queues,
+        "queues": args.queues, "load_average": os.getloadavg()[0],
         "cpus": os.cpu_count(), "host_kernel": platform.release(),
         "loads": {w.name: asdict(w) for w in LOADS},
         "memcpy_bytes_per_second": copies, **facts,
@@ -332,28 +332,47 @@ def parse() -> argparse.Namespace:
                         help="and as many vCPUs; depth is that of each")
     parser.add_argument("--write-docs", action="store_true",
                         help=f"write {bench_docs.PAGE.relative_to(TOP)}")
+    parser.add_argument("--out", type=Path, default=OUT, metavar="DIR",
+                        help="where results go (default: build/bench)")
     parser.add_argument("--plot", type=Path, metavar="JSON",
-                        help="do not measure: draw these results again")
+                        help="do not measure: show these results again")
     return parser.parse_args()
 
 
-def draw(path: Path) -> None:
+def show(path: Path, write_docs: bool) -> None:
+    """Table, pictures and page of the results in @path."""
+    document = json.loads(path.read_text(encoding="ascii"))
+    results = {load: {config: [Sample(**s) for s in samples]
+                      for config, samples in by_config.items()}
+               for load, by_config in document["samples"].items()}
+    print_table(rows(results))
+    if not document["counts_calls"]:
+        print("System calls were not counted: only root may.")
+    print("resident: " + "; ".join(
+        f"{config} " + ", ".join(f"{n} {v >> 20} MiB" for n, v in r.items())
+        for config, r in document["resident"].items()))
+    print(f"\nmedians of {document['rounds']} runs of "
+          f"{document['seconds']:g} s, taken in turns; all samples: "
+          f"{os.path.relpath(path)}")
     for picture in bench_plot.draw_all(path):
         print(f"picture: {os.path.relpath(picture)}")
+    if write_docs:
+        bench_docs.write(path, document, HEADINGS, rows(results))
 
 
 def main() -> int:
     args = parse()
     if args.plot:
-        draw(args.plot)
+        show(args.plot, args.write_docs)
         return 0
-    shutil.rmtree(WORK, ignore_errors=True)
-    WORK.mkdir(parents=True)
+    work = args.out / "work"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
     # So that what was started is ended.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
     try:
         guest.build(say=print)
-        (WORK / "trace").write_bytes(loadvm_trace.for_guest(
+        (work / "trace").write_bytes(loadvm_trace.for_guest(
             loadvm_trace.read(TRACE)))
         results, facts = measure(args)
     except (harness.HarnessError, guest.debian.PackageError,
@@ -362,19 +381,7 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    print_table(rows(results))
-    if not facts["counts_calls"]:
-        print("System calls were not counted: only root may.")
-    print("resident: " + "; ".join(
-        f"{config} " + ", ".join(f"{n} {v >> 20} MiB" for n, v in r.items())
-        for config, r in facts["resident"].items()))
-    path = save(args, results, facts)
-    print(f"\nmedians of {args.rounds} runs of {args.seconds:g} s, taken in "
-          f"turns; all samples: {os.path.relpath(path)}")
-    draw(path)
-    if args.write_docs:
-        bench_docs.write(path, vars(args) | {"cpus": os.cpu_count()},
-                         HEADINGS, rows(results))
+    show(save(args, results, facts), args.write_docs)
     return 0
 
 
