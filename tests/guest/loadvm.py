@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The load VM from outside: its image, its command line, what it says.
 
-    loadvm.py --output FILE    compile the image (needs gcc, nothing else)
+    loadvm.py --output FILE    compile the image, as meson.build does
 
 See tests/guest/loadvm/README.rst for what it does.
 """
@@ -28,7 +28,7 @@ IMAGE = TOP / "build/guest/loadvm.elf"
 SCRIPT = "loadvm.ld"
 
 # No library, no red zone and no vector registers: interrupts save nothing.
-FLAGS = ["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra", "-Werror",
+FLAGS = ["-std=gnu11", "-O2", "-g", "-Wall", "-Wextra",
          "-ffreestanding", "-fno-builtin", "-nostdlib", "-static",
          "-fno-pie", "-no-pie", "-mno-red-zone", "-mgeneral-regs-only",
          "-fno-stack-protector", "-fcf-protection=none",
@@ -51,9 +51,9 @@ def sources() -> list[Path]:
                   if p.suffix in (".c", ".S", ".h", ".ld"))
 
 
-def compile_image(output: Path) -> None:
+def compile_image(output: Path, *more: str) -> None:
     code = [str(p) for p in sources() if p.suffix in (".c", ".S")]
-    subprocess.run(["gcc", *FLAGS, "-T", str(SOURCES / SCRIPT),
+    subprocess.run(["gcc", *FLAGS, *more, "-T", str(SOURCES / SCRIPT),
                     "-o", str(output), *code], check=True)
 
 
@@ -224,10 +224,16 @@ class Session:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--output", type=Path, required=True)
+    group = parser.add_mutually_exclusive_group(required=True)
+    group.add_argument("--output", type=Path, help="compile the image to this")
+    group.add_argument("--sources", action="store_true",
+                       help="print what it is made of")
     args = parser.parse_args()
+    if args.sources:
+        print("\n".join(str(p) for p in sources()))
+        return 0
     try:
-        compile_image(args.output)
+        compile_image(args.output, "-Werror")
     except subprocess.CalledProcessError as err:
         return err.returncode
     return 0
