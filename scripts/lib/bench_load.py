@@ -33,7 +33,7 @@ import signal
 import statistics
 import sys
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -47,12 +47,11 @@ import bench_docs                                       # noqa: E402
 import bench_plot                                       # noqa: E402
 import loadvm                                           # noqa: E402
 import loadvm_trace                                     # noqa: E402
-from bench_threads import Process, Usage                # noqa: E402
+from bench_contender import Contender, Sample           # noqa: E402
 
 OUT = harness.BUILD / "bench"
 MEGABYTES = 48
 NULL = "driver=null-co,node-name=disk,size=1073741824,read-zeroes=on"
-ROLES = ("main", "iothread", "vcpu", "backend")
 CONFIGS = ("virtio-blk", "off", "on", "on-iothread", "on-polling")
 
 
@@ -84,66 +83,37 @@ LOADS = (Load(4, 1), Load(4, 8), Load(4, 32), Load(4, 128), Load(64, 8),
 TRACE = loadvm.TRACES / "debian-boot.trace.gz"
 
 
-@dataclass
-class Sample:
-    """One short run; everything but the first four is a request."""
-
-    rate: float
-    p50_ns: int
-    p99_ns: int
-    requests: int
-    ns: dict[str, float]             # by role
-    wakeups: dict[str, float]
-    calls: dict[str, float]
-    kicks: float
-    interrupts: float
-    latency_ns: list[list[int]] = field(repr=False, default_factory=list)
-
-
-def role_in_qemu(thread: str) -> str:
-    if thread.startswith("CPU "):
-        return "vcpu"
-    return "iothread" if thread.startswith("IO ") else "main"
-
-
-class Contender:
-    """One configuration: its VM and its backend, if it has one."""
+class Disk:
+    """One configuration: a VM, and a storage daemon if it has one."""
 
     def __init__(self, config: str, args: argparse.Namespace) -> None:
         self.config = config
-        self._work = args.out / "work"
-        self.backend: Backend | None = None
-        self._session: loadvm.Session | None = None
+        self._backend: Backend | None = None
+        work = args.out / "work"
         try:
-            devices = self._devices(args.queues)
-            self._session = loadvm.Session(
-                [str(harness.QEMU), "-accel", "tcg", "-m", str(MEGABYTES),
-                 "-smp", str(args.queues), "-name", "bench,debug-threads=on",
-                 *devices], self._work / "trace")
-            self._session.wait_ready()
+            if config != "virtio-blk":
+                self._backend = Backend(work, None, queues=args.queues,
+                                        name=config).start()
+            self.contender = Contender(
+                config, [str(harness.QEMU), "-accel", "tcg", "-m",
+                         str(MEGABYTES), "-smp", str(args.queues),
+                         *self._devices(args.queues)],
+                self._backend.pid if self._backend else None, work / "trace")
         except BaseException:
-            self.end()
+            self._stop()
             raise
-        self._processes = [Process(self._session.pid, role_in_qemu)]
-        if self.backend:
-            self._processes.append(Process(self.backend.pid,
-                                           lambda name: "backend"))
 
     def _devices(self, queues: int) -> list[str]:
         ring = f",packed=on,queue-size=256,num-queues={queues}"
         poll = ",poll-max-ns=0" if self.config == "on-iothread" else ""
         thread = ["-object", f"iothread,id=io0{poll}"]
-        if self.config == "virtio-blk":
+        if self._backend is None:
             return [*thread, "-blockdev", NULL, "-device",
                     f"virtio-blk-pci,drive=disk,iothread=io0{ring}"]
-        self.backend = Backend(self._work, None, queues=queues,
-                               name=self.config).start()
         device = f"vhost-user-blk-pci,chardev=disk{ring}"
-        words = ["-chardev", f"socket,id=disk,path={self.backend.socket}"]
+        words = ["-chardev", f"socket,id=disk,path={self._backend.socket}"]
         if self.config == "off":
-            words += ["-machine", "memory-backend=ram", "-object",
-                      "memory-backend-memfd,id=ram,share=on,"
-                      f"size={MEGABYTES}M"]
+            words += shared_memory()
         else:
             device += ",memory-isolation=on"
         if self.config in ("on-iothread", "on-polling"):
@@ -151,44 +121,19 @@ class Contender:
             device += ",iothread=io0"
         return [*words, "-device", device]
 
-    def _usage(self) -> dict[str, Usage]:
-        used: dict[str, Usage] = {}
-        for process in self._processes:
-            used.update(process.usage())
-        return used
-
-    def run(self, job: str) -> Sample:
-        assert self._session is not None
-        before = self._usage()
-        result = self._session.run(job)
-        after = self._usage()
-        done = max(1, result.requests)
-        used = {role: after[role] - before.get(role, Usage())
-                for role in after}
-
-        def share(what: str) -> dict[str, float]:
-            return {role: getattr(u, what) / done for role, u in used.items()}
-
-        return Sample(result.per_second, result.p50_ns, result.p99_ns, done,
-                      share("ns"), share("wakeups"), share("calls"),
-                      result.kicks / done, result.interrupts / done,
-                      result.latency_ns)
-
-    def resident(self) -> dict[str, int]:
-        names = ("qemu", "backend")
-        return {n: p.resident() for n, p in zip(names, self._processes)}
-
-    @property
-    def counts_calls(self) -> bool:
-        return all(p.counts_calls for p in self._processes)
+    def _stop(self) -> None:
+        if self._backend:
+            self._backend.stop()
 
     def end(self) -> None:
-        for process in getattr(self, "_processes", []):
-            process.close()
-        if self._session:
-            self._session.__exit__()
-        if self.backend:
-            self.backend.stop()
+        self.contender.end()
+        self._stop()
+
+
+def shared_memory() -> list[str]:
+    """What stock vhost-user needs."""
+    return ["-machine", "memory-backend=ram", "-object",
+            f"memory-backend-memfd,id=ram,share=on,size={MEGABYTES}M"]
 
 
 Results = dict[str, dict[str, list[Sample]]]
@@ -220,25 +165,26 @@ def memcpy_rate(size: int) -> float:
 def measure(args: argparse.Namespace) -> tuple[Results, dict[str, Any]]:
     """Turns: round by round, load by load, one contender after the other."""
     results: Results = {w.name: {c: [] for c in CONFIGS} for w in LOADS}
-    contenders: list[Contender] = []
+    disks: list[Disk] = []
     try:
         for config in CONFIGS:
-            contenders.append(Contender(config, args))
+            disks.append(Disk(config, args))
         for number in range(args.rounds):
             for load in LOADS:
                 # Nobody is always first, or always behind the same one.
-                first = (number + LOADS.index(load)) % len(contenders)
-                for c in contenders[first:] + contenders[:first]:
-                    results[load.name][c.config].append(c.run(load.job(args)))
+                first = (number + LOADS.index(load)) % len(disks)
+                for d in disks[first:] + disks[:first]:
+                    results[load.name][d.config].append(
+                        d.contender.run(load.job(args)))
             print(f"bench: round {number + 1} of {args.rounds} done",
                   file=sys.stderr)
         facts: dict[str, Any] = {
-            "resident": {c.config: c.resident() for c in contenders},
-            "counts_calls": all(c.counts_calls for c in contenders),
+            "resident": {d.config: d.contender.resident() for d in disks},
+            "counts_calls": all(d.contender.counts_calls for d in disks),
         }
     finally:
-        for contender in contenders:
-            contender.end()
+        for disk in disks:
+            disk.end()
     return results, facts
 
 

@@ -96,9 +96,13 @@ static void judge(Lane *lane, Slot *slot, bool ok)
     if (!load.content || request->op == OP_FLUSH) {
         return;
     }
-    if (request->op == OP_WRITE || !ok) {
+    if (request->op == OP_WRITE) {
         content_written(load.content, request->block, request->num_blocks,
                         ok);
+        return;
+    }
+    if (!ok) {
+        content_release(load.content, request->block, request->num_blocks);
         return;
     }
     content_check(load.content, request->block, request->num_blocks,

@@ -99,6 +99,13 @@ void content_written(Content *content, uint64_t block, uint32_t num, bool ok)
     }
 }
 
+void content_release(Content *content, uint64_t block, uint32_t num)
+{
+    for (uint32_t i = 0; i < num; i++) {
+        content->state[block + i] &= ~CLAIMED;
+    }
+}
+
 /* What a block is that is whole, but not the one that it should be. */
 static void say_what_it_is(const Content *content, const uint64_t *words)
 {

@@ -135,6 +135,9 @@ void content_fill(Content *content, uint64_t block, uint32_t num, void *data);
 /** content_written() - a write is done: release the blocks */
 void content_written(Content *content, uint64_t block, uint32_t num, bool ok);
 
+/** content_release() - a read failed: release the blocks */
+void content_release(Content *content, uint64_t block, uint32_t num);
+
 /** content_check() - compare what was read, count it, release the blocks */
 void content_check(Content *content, uint64_t block, uint32_t num,
                    const void *data, Tally *tally);
