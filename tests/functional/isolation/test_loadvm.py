@@ -158,6 +158,22 @@ class LoadVm(IsolationTest):
         self.assertEqual(result.verified, 0)
         self.assertGreater(result.bad, 0)
 
+    def test_failed_request_is_counted(self) -> None:
+        """Once; what the block holds is known all the same."""
+        image, vm = self.make_disk(DISK), self.make_vm()
+        vm.add_args("-blockdev", f"driver=file,node-name=file,"
+                    f"filename={image}", "-blockdev",
+                    "driver=blkdebug,node-name=disk,image=file,"
+                    "inject-error.0.event=none,inject-error.0.iotype=read,"
+                    "inject-error.0.errno=5,inject-error.0.once=on,"
+                    "inject-error.0.sector=1600",
+                    "-device", "virtio-blk-pci,drive=disk,rerror=report,"
+                    "request-merging=off")
+        results = self.run_jobs(vm, ["rw=write", "rw=read", "rw=read"])
+        self.assertEqual([r.errors for r in results], [0, 1, 0])
+        self.assertEqual([r.verified for r in results],
+                         [0, NUM_BLOCKS - 8, NUM_BLOCKS])
+
     def command(self, *args: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [str(TOP / "scripts/loadvm"), "--qemu", str(QEMU), *args],
