@@ -84,6 +84,15 @@ class LoadVm(IsolationTest):
             return vm
         self.expect_rings_work(make)
 
+    def test_a_disk_that_is_not_isolated(self) -> None:
+        """Its backend knows split rings and gets the guest's memory."""
+        self.isolated = False
+        backend = self.start_backend(self.make_disk(DISK), queues=2)
+        vm = self.make_vm()
+        self.add_disk(vm, backend.socket, props=",num-queues=2")
+        jobs = [f"{job} {ring}" for ring in RINGS[:8] for job in ROUND]
+        self.expect_good(self.run_jobs(vm, jobs), jobs)
+
     def test_scsi(self) -> None:
         vm = self.make_vm()
         self.own_disk(vm, self.make_disk(DISK), "virtio-scsi-pci,id=scsi,"

@@ -195,19 +195,23 @@ uint16_t virtio_queue_size(VirtioDevice *dev, unsigned index)
     return dev->common->queue_size;
 }
 
-/* Vector @index is that of queue @index. */
+/*
+ * Vector @index is that of queue @index.  A queue without interrupts gets one
+ * as well, as far as there are any: a vhost-user backend may take it amiss if
+ * it has nobody to call, even when it is not asked to.
+ */
 static uint16_t set_vector(VirtioDevice *dev, unsigned index, int cpu)
 {
     volatile uint32_t *entry = dev->vectors + index * 4;
 
-    if (cpu < 0) {
-        return NO_VECTOR;
-    }
     if (index >= dev->num_vectors) {
+        if (cpu < 0) {
+            return NO_VECTOR;
+        }
         die("PCI %x has %u vectors, queue %u needs one (see vectors=)",
             dev->slot >> 3, dev->num_vectors, index);
     }
-    entry[0] = MSI_ADDRESS | cpu_apic_id(cpu) << 12;
+    entry[0] = MSI_ADDRESS | cpu_apic_id(MAX(cpu, 0)) << 12;
     entry[1] = 0;
     entry[2] = IRQ_VECTOR;
     entry[3] = 0;

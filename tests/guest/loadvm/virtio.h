@@ -148,7 +148,7 @@ uint16_t virtio_queue_size(VirtioDevice *dev, unsigned index);
 /**
  * virtio_queue() - make queue @index, between begin and run
  * @size: descriptors
- * @cpu: gets its interrupts; negative: there are none
+ * @cpu: gets its interrupts; negative: nobody waits for any
  */
 Virtqueue *virtio_queue(VirtioDevice *dev, unsigned index, uint16_t size,
                         uint32_t num_tokens, uint32_t max_pieces, int cpu);
