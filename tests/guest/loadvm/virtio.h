@@ -228,7 +228,7 @@ static inline bool virtqueue_arm(Virtqueue *vq)
  *
  * Not __atomic_thread_fence(), which is a locked instruction: with one
  * processor TCG makes that a plain one, though QEMU's threads run beside it,
- * and an interrupt is lost once in some ten thousand.
+ * and an interrupt is lost once in some hundred thousand (tried).
  */
 static inline void full_barrier(void)
 {
