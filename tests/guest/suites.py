@@ -99,17 +99,21 @@ class Suite:
             (self._apt / folder).mkdir(parents=True, exist_ok=True)
         # apt wants to know what is installed: nothing.
         (self._apt / "status").write_bytes(b"")
+        (self._apt / "sources.d/all.sources").write_text(self.source_text(),
+                                                         "utf-8")
+        self._run("apt-get", "update")
+
+    def source_text(self) -> str:
+        """The machine's sources, for this release."""
         own = machine_suite()
         main = self._sources(own, self.name)
         if not main:
             raise PackageError(f"no source of {own} in /etc/apt to take "
                                "the mirror from")
-        text = main
-        if self.name != "sid":
-            text += "\n" + self._sources(f"{own}-security",
-                                         f"{self.name}-security")
-        (self._apt / "sources.d/all.sources").write_text(text, "utf-8")
-        self._run("apt-get", "update")
+        if self.name == "sid":
+            return main
+        return main + "\n" + self._sources(f"{own}-security",
+                                            f"{self.name}-security")
 
     # Packages
 

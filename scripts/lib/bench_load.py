@@ -1,0 +1,335 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What isolation costs a disk: the load VM on a null device, side by side.
+
+One VM for each configuration, and a qemu-storage-daemon for those of
+vhost-user; all of them are alive and take turns, a short run each.  What else
+the machine does meanwhile meets all of them: the table shows medians and, for
+the rate, the lowest and the highest run.  Ratios within one table mean more
+than its figures do.
+
+CPU time, wake-ups and system calls of each thread are divided by the requests
+of that run.  A vCPU that is emulated takes time that a real one would not.
+
+  virtio-blk     the disk is in QEMU, in an IOThread; no vhost-user
+  off            vhost-user-blk, which has the guest's memory
+  on             memory-isolation=on, requests are carried in the main loop
+  on-iothread    in an IOThread that sleeps when there is nothing to do
+  on-polling     in an IOThread that looks for a while before it sleeps
+
+The trace is a Debian that boots, as fast as eight requests in flight allow.
+Results go to build/bench: all samples as JSON, pictures as SVG.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import json
+import os
+import platform
+import shutil
+import signal
+import statistics
+import sys
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+TOP = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(TOP / "tests/functional/isolation"),
+                str(TOP / "scripts/lib")]
+
+import harness                                          # noqa: E402
+from harness import Backend, guest                      # noqa: E402
+import bench_docs                                       # noqa: E402
+import bench_plot                                       # noqa: E402
+import loadvm                                           # noqa: E402
+import loadvm_trace                                     # noqa: E402
+from bench_contender import Contender, Sample           # noqa: E402
+
+OUT = harness.BUILD / "bench"
+MEGABYTES = 48
+NULL = "driver=null-co,node-name=disk,size=1073741824,read-zeroes=on"
+CONFIGS = ("virtio-blk", "off", "on", "on-iothread", "on-polling")
+
+
+@dataclass(frozen=True)
+class Load:
+    """What the guest asks for; without a size it replays the trace."""
+
+    kilobytes: int
+    depth: int
+
+    @property
+    def name(self) -> str:
+        if not self.kilobytes:
+            return f"trace-qd{self.depth}"
+        size = f"{self.kilobytes}k" if self.kilobytes < 1024 else \
+            f"{self.kilobytes >> 10}m"
+        return f"{size}-qd{self.depth}"
+
+    def job(self, args: argparse.Namespace) -> str:
+        what = f"rw=randread bs={self.kilobytes}k" if self.kilobytes \
+            else "rw=trace passes=1000000"
+        return (f"{what} verify=off depth={self.depth} irq={args.irq} "
+                f"ring={args.ring} indirect={args.indirect} "
+                f"queues={args.queues} time={int(args.seconds * 1000)}ms")
+
+
+LOADS = (Load(4, 1), Load(4, 8), Load(4, 32), Load(4, 128), Load(64, 8),
+         Load(1024, 4), Load(0, 8))
+TRACE = loadvm.TRACES / "debian-boot.trace.gz"
+
+
+class Disk:
+    """One configuration: a VM, and a storage daemon if it has one."""
+
+    def __init__(self, config: str, args: argparse.Namespace) -> None:
+        self.config = config
+        self._backend: Backend | None = None
+        work = args.out / "work"
+        try:
+            if config != "virtio-blk":
+                self._backend = Backend(work, None, queues=args.queues,
+                                        name=config).start()
+            self.contender = Contender(
+                config, [str(harness.QEMU), "-accel", "tcg", "-m",
+                         str(MEGABYTES), "-smp", str(args.queues),
+                         *self._devices(args.queues)],
+                self._backend.pid if self._backend else None, work / "trace")
+        except BaseException:
+            self._stop()
+            raise
+
+    def _devices(self, queues: int) -> list[str]:
+        ring = f",packed=on,queue-size=256,num-queues={queues}"
+        poll = ",poll-max-ns=0" if self.config == "on-iothread" else ""
+        thread = ["-object", f"iothread,id=io0{poll}"]
+        if self._backend is None:
+            return [*thread, "-blockdev", NULL, "-device",
+                    f"virtio-blk-pci,drive=disk,iothread=io0{ring}"]
+        device = f"vhost-user-blk-pci,chardev=disk{ring}"
+        words = ["-chardev", f"socket,id=disk,path={self._backend.socket}"]
+        if self.config == "off":
+            words += shared_memory()
+        else:
+            device += ",memory-isolation=on"
+        if self.config in ("on-iothread", "on-polling"):
+            words += thread
+            device += ",iothread=io0"
+        return [*words, "-device", device]
+
+    def _stop(self) -> None:
+        if self._backend:
+            self._backend.stop()
+
+    def end(self) -> None:
+        self.contender.end()
+        self._stop()
+
+
+def shared_memory() -> list[str]:
+    """What stock vhost-user needs."""
+    return ["-machine", "memory-backend=ram", "-object",
+            f"memory-backend-memfd,id=ram,share=on,size={MEGABYTES}M"]
+
+
+Results = dict[str, dict[str, list[Sample]]]
+
+
+def _seconds_a_copy(source: object, target: object, size: int,
+                    copies: int) -> float:
+    best = float("inf")
+    for _ in range(20):
+        begin = time.perf_counter()
+        for _ in range(copies):
+            ctypes.memmove(target, source, size)
+        best = min(best, (time.perf_counter() - begin) / copies)
+    return best
+
+
+def memcpy_rate(size: int) -> float:
+    """Bytes a second that a copy of @size bytes makes, hot, at best.
+
+    What the call itself costs is that of a copy of nothing.
+    """
+    source = ctypes.create_string_buffer(size)
+    target = ctypes.create_string_buffer(size)
+    copies = max(1, (1 << 23) // size)
+    return size / (_seconds_a_copy(source, target, size, copies) -
+                   _seconds_a_copy(source, target, 0, copies))
+
+
+def measure(args: argparse.Namespace) -> tuple[Results, dict[str, Any]]:
+    """Turns: round by round, load by load, one contender after the other."""
+    results: Results = {w.name: {c: [] for c in CONFIGS} for w in LOADS}
+    disks: list[Disk] = []
+    try:
+        for config in CONFIGS:
+            disks.append(Disk(config, args))
+        for number in range(args.rounds):
+            for load in LOADS:
+                # Nobody is always first, or always behind the same one.
+                first = (number + LOADS.index(load)) % len(disks)
+                for d in disks[first:] + disks[:first]:
+                    results[load.name][d.config].append(
+                        d.contender.run(load.job(args)))
+            print(f"bench: round {number + 1} of {args.rounds} done",
+                  file=sys.stderr)
+        facts: dict[str, Any] = {
+            "resident": {d.config: d.contender.resident() for d in disks},
+            "counts_calls": all(d.contender.counts_calls for d in disks),
+        }
+    finally:
+        for disk in disks:
+            disk.end()
+    return results, facts
+
+
+# The table
+
+def median(samples: list[Sample], name: str, role: str = "") -> float:
+    values = [getattr(s, name) for s in samples]
+    return statistics.median(v.get(role, 0) if role else v for v in values)
+
+
+def qemu(samples: list[Sample], name: str) -> float:
+    """QEMU's threads but for the vCPU."""
+    return statistics.median(
+        sum(getattr(s, name).get(role, 0) for role in ("main", "iothread"))
+        for s in samples)
+
+
+HEADINGS = ("load", "disk", "requests/s", "lowest-highest", "to off",
+            "p50 us", "p99 us", "QEMU us", "vCPU us", "backend us",
+            "QEMU wakes", "backend wakes", "QEMU calls", "backend calls",
+            "kicks", "interrupts")
+
+
+def rows(results: Results) -> list[list[str]]:
+    table = []
+    for load, by_config in results.items():
+        base = median(by_config["off"], "rate")
+        for config, samples in by_config.items():
+            rates = [s.rate for s in samples]
+            table.append([
+                load, config, f"{median(samples, 'rate'):.0f}",
+                f"{min(rates):.0f}-{max(rates):.0f}",
+                f"{median(samples, 'rate') / base:.2f}",
+                f"{median(samples, 'p50_ns') / 1000:.0f}",
+                f"{median(samples, 'p99_ns') / 1000:.0f}",
+                f"{qemu(samples, 'ns') / 1000:.2f}",
+                f"{median(samples, 'ns', 'vcpu') / 1000:.2f}",
+                f"{median(samples, 'ns', 'backend') / 1000:.2f}",
+                f"{qemu(samples, 'wakeups'):.3f}",
+                f"{median(samples, 'wakeups', 'backend'):.3f}",
+                f"{qemu(samples, 'calls'):.3f}",
+                f"{median(samples, 'calls', 'backend'):.3f}",
+                f"{median(samples, 'kicks'):.3f}",
+                f"{median(samples, 'interrupts'):.3f}"])
+    return table
+
+
+def print_table(table: list[list[str]]) -> None:
+    widths = [max(len(row[i]) for row in [list(HEADINGS), *table])
+              for i in range(len(HEADINGS))]
+    for row in [list(HEADINGS), *table]:
+        print("  ".join(cell.ljust(w) if i < 2 else cell.rjust(w)
+                        for i, (cell, w) in enumerate(zip(row, widths))))
+
+
+def save(args: argparse.Namespace, results: Results,
+         facts: dict[str, Any]) -> Path:
+    now = time.strftime("%Y%m%d-%H%M%S")
+    path = args.out / f"load-{now}.json"
+    copies = {str(load.kilobytes): memcpy_rate(load.kilobytes << 10)
+              for load in LOADS if load.kilobytes}
+    document = {
+        "time": now, "rounds": args.rounds, "seconds": args.seconds,
+        "irq": args.irq, "ring": args.ring, "indirect": args.indirect,
+        "queues": args.queues, "load_average": os.getloadavg()[0],
+        "cpus": os.cpu_count(), "host_kernel": platform.release(),
+        "loads": {w.name: asdict(w) for w in LOADS},
+        "memcpy_bytes_per_second": copies, **facts,
+        "samples": {load: {config: [asdict(s) for s in samples]
+                           for config, samples in by_config.items()}
+                    for load, by_config in results.items()},
+    }
+    path.write_text(json.dumps(document), encoding="ascii")
+    return path
+
+
+def parse() -> argparse.Namespace:
+    description = (__doc__ or "").split("\n\n", 1)
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench load", description=description[1],
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=0.5,
+                        help="length of one run (default: 0.5)")
+    parser.add_argument("--irq", choices=("poll", "msix"), default="msix",
+                        help="does the guest sleep? (default: msix)")
+    parser.add_argument("--ring", choices=("split", "packed"),
+                        default="split")
+    parser.add_argument("--indirect", choices=("on", "off"), default="on")
+    parser.add_argument("--queues", type=int, default=1,
+                        help="and as many vCPUs; depth is that of each")
+    parser.add_argument("--write-docs", action="store_true",
+                        help=f"write {bench_docs.PAGE.relative_to(TOP)}")
+    parser.add_argument("--out", type=Path, default=OUT, metavar="DIR",
+                        help="where results go (default: build/bench)")
+    parser.add_argument("--plot", type=Path, metavar="JSON",
+                        help="do not measure: show these results again")
+    return parser.parse_args()
+
+
+def show(path: Path, write_docs: bool) -> None:
+    """Table, pictures and page of the results in @path."""
+    document = json.loads(path.read_text(encoding="ascii"))
+    results = {load: {config: [Sample(**s) for s in samples]
+                      for config, samples in by_config.items()}
+               for load, by_config in document["samples"].items()}
+    print_table(rows(results))
+    if not document["counts_calls"]:
+        print("System calls were not counted: only root may.")
+    print("resident: " + "; ".join(
+        f"{config} " + ", ".join(f"{n} {v >> 20} MiB" for n, v in r.items())
+        for config, r in document["resident"].items()))
+    print(f"\nmedians of {document['rounds']} runs of "
+          f"{document['seconds']:g} s, taken in turns; all samples: "
+          f"{os.path.relpath(path)}")
+    for picture in bench_plot.draw_all(path):
+        print(f"picture: {os.path.relpath(picture)}")
+    if write_docs:
+        bench_docs.write(path, document, HEADINGS, rows(results))
+
+
+def main() -> int:
+    args = parse()
+    if args.plot:
+        show(args.plot, args.write_docs)
+        return 0
+    work = args.out / "work"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    # So that what was started is ended.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
+    try:
+        guest.build(say=print)
+        (work / "trace").write_bytes(loadvm_trace.for_guest(
+            loadvm_trace.read(TRACE)))
+        results, facts = measure(args)
+    except (harness.HarnessError, guest.debian.PackageError,
+            loadvm.LoadvmError) as err:
+        print(f"bench: {err}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    show(save(args, results, facts), args.write_docs)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

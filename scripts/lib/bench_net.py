@@ -1,0 +1,213 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""What isolation costs a NIC: frames from one NIC of the load VM to another.
+
+DPDK's testpmd joins the two; it polls all the time, so only the one whose turn
+it is runs, and the others are stopped.  Every frame is checked.  "frames/s" are
+those that arrived, the latency is from one NIC to the other, and costs are a
+frame's.
+
+  virtio-net     both NICs are in QEMU and joined there; no vhost-user
+  off            vhost-user, whose backend has the guest's memory
+  on             memory-isolation=on, frames are carried in the main loop
+  on-iothread    in an IOThread that sleeps when there is nothing to do
+  on-polling     in an IOThread that looks for a while before it sleeps
+
+All samples go to build/bench as JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import signal
+import statistics
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(TOP / "tests/functional/isolation"),
+                str(TOP / "scripts/lib")]
+
+import harness                                          # noqa: E402
+from harness import guest                               # noqa: E402
+from net_testpmd import Testpmd                         # noqa: E402
+import loadvm                                           # noqa: E402
+from bench_contender import Contender, Sample           # noqa: E402
+
+OUT = harness.BUILD / "bench"
+MEGABYTES = 16
+CONFIGS = ("virtio-net", "off", "on", "on-iothread", "on-polling")
+# Bytes of a frame, and frames under way.
+LOADS = ((60, 1), (60, 32), (60, 128), (1514, 32), (1514, 128))
+
+Results = dict[str, dict[str, list[Sample]]]
+
+
+class Nics:
+    """One configuration: a VM with two NICs, and a testpmd if it has one."""
+
+    def __init__(self, config: str, work: Path) -> None:
+        self.config = config
+        self._testpmd: Testpmd | None = None
+        if config != "virtio-net":
+            self._testpmd = Testpmd(work, name=config).start()
+        try:
+            self._contender = Contender(
+                config, [str(harness.QEMU), "-accel", "tcg", "-m",
+                         str(MEGABYTES), *self._devices()],
+                self._testpmd.pid if self._testpmd else None)
+        except BaseException:
+            self._stop()
+            raise
+        self._turn(signal.SIGSTOP)
+
+    def _devices(self) -> list[str]:
+        poll = ",poll-max-ns=0" if self.config == "on-iothread" else ""
+        words, options = [], ""
+        if self.config == "off":
+            words = ["-machine", "memory-backend=ram", "-object",
+                     "memory-backend-memfd,id=ram,share=on,"
+                     f"size={MEGABYTES}M"]
+        elif self._testpmd:
+            options = ",memory-isolation=on"
+        if self.config in ("on-iothread", "on-polling"):
+            words = ["-object", f"iothread,id=io0{poll}"]
+            options += ",iothread=io0"
+        for number in range(2):
+            name = f"net{number}"
+            words += self._netdev(number, name, options)
+            # QEMU's own sends from a ring of 256 at most.
+            large = ",tx_queue_size=1024" if self._testpmd else ""
+            words += ["-device", f"virtio-net-pci,netdev={name},packed=on,"
+                      f"romfile=,rx_queue_size=1024{large}"]
+        return words
+
+    def _netdev(self, number: int, name: str, options: str) -> list[str]:
+        if not self._testpmd:
+            return ["-netdev", f"hubport,id={name},hubid=0"]
+        return ["-chardev", f"socket,id=c{name},path="
+                f"{self._testpmd.sockets[number]}", "-netdev",
+                f"vhost-user,id={name},chardev=c{name}{options}"]
+
+    def _turn(self, number: int) -> None:
+        if self._testpmd:
+            os.kill(self._testpmd.pid, number)
+
+    def run(self, job: str) -> Sample:
+        self._turn(signal.SIGCONT)
+        try:
+            return self._contender.run(job, lambda result: result.verified)
+        finally:
+            self._turn(signal.SIGSTOP)
+
+    def _stop(self) -> None:
+        if self._testpmd:
+            self._turn(signal.SIGCONT)
+            self._testpmd.stop()
+
+    def end(self) -> None:
+        # The VM first: a stopped backend would keep it.
+        self._contender.end()
+        self._stop()
+
+
+def measure(args: argparse.Namespace) -> Results:
+    results: Results = {f"{size}-{depth}": {c: [] for c in CONFIGS}
+                        for size, depth in LOADS}
+    contenders: list[Nics] = []
+    try:
+        for config in CONFIGS:
+            contenders.append(Nics(config, args.out / "work"))
+        for number in range(args.rounds):
+            for load, (size, depth) in zip(results, LOADS):
+                job = (f"type=net to=1 bs={size} depth={depth} "
+                       f"irq={args.irq} ring={args.ring} indirect=off "
+                       f"time={int(args.seconds * 1000)}ms")
+                for nics in contenders:
+                    results[load][nics.config].append(nics.run(job))
+            print(f"bench: round {number + 1} of {args.rounds} done",
+                  file=sys.stderr)
+    finally:
+        for nics in contenders:
+            nics.end()
+    return results
+
+
+def print_table(results: Results) -> None:
+    print(f"{'bytes-depth':12} {'NICs':12}" + "".join(
+        f"{name:>12}" for name in ("frames/s", "lowest", "highest", "p50 us",
+                                   "p99 us", "QEMU us", "vCPU us",
+                                   "QEMU wakes", "QEMU calls")))
+
+    def middle(samples: list[Sample], what: str, *roles: str) -> float:
+        return statistics.median(
+            sum(getattr(s, what).get(r, 0) for r in roles) if roles
+            else getattr(s, what) for s in samples)
+
+    for load, by_config in results.items():
+        for config, samples in by_config.items():
+            rates = [s.rate for s in samples]
+            cells = (middle(samples, "rate"), min(rates), max(rates),
+                     middle(samples, "p50_ns") / 1000,
+                     middle(samples, "p99_ns") / 1000,
+                     middle(samples, "ns", "main", "iothread") / 1000,
+                     middle(samples, "ns", "vcpu") / 1000,
+                     middle(samples, "wakeups", "main", "iothread"),
+                     middle(samples, "calls", "main", "iothread"))
+            print(f"{load:12} {config:12}" + "".join(
+                f"{cell:12.{0 if i < 5 else 2}f}"
+                for i, cell in enumerate(cells)))
+
+
+def parse() -> argparse.Namespace:
+    description = (__doc__ or "").split("\n\n", 1)
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench net", description=description[1],
+        formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=0.5,
+                        help="length of one run (default: 0.5)")
+    parser.add_argument("--irq", choices=("poll", "msix"), default="msix")
+    parser.add_argument("--ring", choices=("split", "packed"),
+                        default="split")
+    parser.add_argument("--out", type=Path, default=OUT, metavar="DIR",
+                        help="where results go (default: build/bench)")
+    return parser.parse_args()
+
+
+def main() -> int:
+    args = parse()
+    work = args.out / "work"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    # So that what was started is ended.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
+    try:
+        guest.build(say=print)
+        results = measure(args)
+    except (harness.HarnessError, guest.debian.PackageError,
+            loadvm.LoadvmError) as err:
+        print(f"bench: {err}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    print_table(results)
+    path = args.out / time.strftime("net-%Y%m%d-%H%M%S.json")
+    path.write_text(json.dumps({
+        "rounds": args.rounds, "seconds": args.seconds,
+        "load_average": os.getloadavg()[0],
+        "samples": {load: {config: [asdict(s) for s in samples]
+                           for config, samples in by_config.items()}
+                    for load, by_config in results.items()}}), "ascii")
+    print(f"\nmedians of {args.rounds} runs of {args.seconds:g} s, taken in "
+          f"turns; all samples: {os.path.relpath(path)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
