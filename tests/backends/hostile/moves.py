@@ -1,31 +1,33 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The moves: what each does, where, and when."""
+"""The moves: what each does, where, and when.
+
+A row has a name, what the backend does, and the phase of the test in which it
+does it: what the test does to the device then.
+
+    plug      the device is plugged in and its driver starts it
+    go        the guest reads and writes, nothing else
+    config    the driver writes to the configuration space
+    stop      the VM is stopped and goes on
+    reset     the driver is bound anew
+    restart   the machine is reset
+    unplug    the device is taken away
+    migrate   the VM is saved
+
+What is expected is the same of all of them: QEMU lives, its main loop stands
+still no longer than the documentation says, the VM's other disk is served,
+nothing is leaked, little is logged.  What becomes of the device itself is the
+backend's affair; the table of docs/devel has what was seen.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Callable
+from . import (moves_channel, moves_eventfd, moves_leave, moves_message,
+               moves_region, moves_rings, moves_time)
+from .move import Move
 
-from .backend import Behaviour
+MOVES: list[Move] = [
+    *moves_rings.MOVES, *moves_region.MOVES, *moves_message.MOVES,
+    *moves_channel.MOVES, *moves_time.MOVES, *moves_eventfd.MOVES,
+    *moves_leave.MOVES]
 
-ALL = ("blk", "net", "fs", "scsi")
-
-
-@dataclass(frozen=True)
-class Move:
-    """One row of the table."""
-
-    name: str
-    where: str
-    does: str
-    phase: str
-    make: Callable[[], Behaviour] | None
-    kinds: tuple[str, ...] = ALL
-    rings: tuple[str, ...] = ("split", "packed")
-    props: dict[str, Any] = field(default_factory=dict, hash=False)
-    times: int = 1
-    stock: bool = True              # can be tried without isolation
-    short: bool = False             # part of the plain check
-
-
-MOVES: list[Move] = []
+assert len({move.name for move in MOVES}) == len(MOVES)

@@ -82,12 +82,9 @@ up_scsi() {
 io_scsi() { disk_io $(unit); }
 big_scsi() { dd if=$(unit) of=/dev/null bs=1M count=4 iflag=direct; }
 
-# Until /tmp/calm is there.
-busy() {
-    rm -f /tmp/calm
-    while [ ! -e /tmp/calm ]; do io_$1 || usleep 100000; done
-}
-calm() { touch /tmp/calm; }
+# I/O until "calm" is said with the same number.
+busy() { while [ ! -e /tmp/calm.$2 ]; do io_$1 || usleep 100000; done; }
+calm() { touch /tmp/calm.$1; }
 
 down() {
     [ $1 != fs ] || umount -f /mnt || umount -l /mnt

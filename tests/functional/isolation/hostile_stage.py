@@ -220,8 +220,9 @@ class Stage:
         up = self.machine.run(f"up_{kind}", SHORT if move.phase == "plug"
                               else 25)
         if move.phase != "plug":
-            if not up or not self.machine.run(f"io_{kind}", 10):
-                raise RuntimeError("the device does not come up")
+            if not up or not self._works(10):
+                raise RuntimeError("the device does not " +
+                                   ("work" if up else "come up"))
             self._provoke(move)
             result.problems += self._good()
         return self._what_works(up)
@@ -232,11 +233,11 @@ class Stage:
 
     def _provoke(self, move: Move) -> None:
         assert self.backend
-        busy = self.machine.begin(f"busy {self.setting.kind}")
+        busy = self.machine.begin(f"busy {self.setting.kind} {self.number}")
         if move.phase:
             self.backend.say(f"phase {move.phase}")
             getattr(self, "_phase_" + move.phase)(move)
-        self.machine.begin("calm")
+        self.machine.begin(f"calm {self.number}")
         if not self.machine.finish(busy, SHORT / 2):
             time.sleep(0.1)
 
@@ -257,7 +258,7 @@ class Stage:
 
     def _phase_reset(self, move: Move) -> None:
         kind = self.setting.kind
-        if self.machine.run(f"calm; down {kind}", SHORT):
+        if self.machine.run(f"calm {self.number}; down {kind}", SHORT):
             self.machine.run(f"again {kind}", SHORT)
 
     def _phase_restart(self, move: Move) -> None:
@@ -269,7 +270,7 @@ class Stage:
             self.machine.run(f"up_{self.setting.kind}", 25)
 
     def _phase_unplug(self, move: Move) -> None:
-        self.machine.run("calm", SHORT)
+        self.machine.run(f"calm {self.number}", SHORT)
         self.ask_unplug(SHORT)
 
     def _phase_migrate(self, move: Move) -> None:

@@ -1,0 +1,128 @@
+#!/usr/bin/python3
+# SPDX-License-Identifier: GPL-2.0-or-later
+"""Moves of a hostile backend against a Linux guest, one after the other.
+
+    hostile.py run SETTING [MOVE...]  SETTING: blk-split-mainloop and so on;
+                                      with "-stock" behind it not isolated.
+                                      MOVE may be a pattern; none means all
+    hostile.py short SETTING...       those of the plain check
+    hostile.py --list                 the moves
+    hostile.py --check-docs           does docs/devel list what there is?
+    hostile.py --write-docs           write it, with what the last runs gave
+
+QEMU_BUILD in the environment is the folder of the QEMU to try, e.g. one with
+sanitizers.  Output is TAP, a line for each move.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import fnmatch
+import json
+import shutil
+import sys
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+TOP = Path(__file__).resolve().parents[2]
+sys.path[:0] = [str(TOP / "tests/functional/isolation"),
+                str(TOP / "tests/backends"), str(TOP / "scripts/lib")]
+sys.dont_write_bytecode = True
+
+# pylint: disable=wrong-import-position
+import hostile_docs                                     # noqa: E402
+from hostile.move import ALL, Move                      # noqa: E402
+from hostile.moves import MOVES                         # noqa: E402
+
+WORK = TOP / "build/check/work/hostile"
+USAGE = 2
+
+
+def settings() -> list[str]:
+    """All that `scripts/check hostile` runs."""
+    return [f"{kind}-{rings}-{thread}" for kind in ALL
+            for rings in ("split", "packed")
+            for thread in ("mainloop", "iothread")]
+
+
+def moves_for(name: str, patterns: list[str], short: bool) -> list[Move]:
+    kind, rings, _, *stock = name.split("-")
+    return [m for m in MOVES
+            if kind in m.kinds and rings in m.rings and
+            (m.short or not short) and (m.stock or not stock) and
+            (not patterns or any(fnmatch.fnmatchcase(m.name, p)
+                                 for p in patterns))]
+
+
+def run_setting(name: str, moves: list[Move], first: int) -> int:
+    """The number of moves with which something was wrong."""
+    from hostile_machine import Setting
+    from hostile_stage import Stage
+    kind, rings, thread, *stock = name.split("-")
+    setting = Setting(kind, rings == "packed", thread == "iothread",
+                      not stock)
+    work = WORK / name
+    WORK.mkdir(parents=True, exist_ok=True)
+    bad = 0
+    with (WORK / f".{name}.lock").open("w", encoding="ascii") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        shutil.rmtree(work, ignore_errors=True)
+        work.mkdir()
+        stage = Stage(work, setting)
+        try:
+            for number, move in enumerate(moves, first):
+                result = stage.run(move)
+                bad += bool(result.problems)
+                tell(number, name, result)
+                hostile_docs.save(name, asdict(result))
+        finally:
+            stage.end()
+    return bad
+
+
+def tell(number: int, name: str, result) -> None:
+    word = "not ok" if result.problems else "ok"
+    print(f"{word} {number} {name}/{result.move}: {result.outcome} "
+          f"(main loop {result.longest * 1000:.0f} ms, "
+          f"log {result.log_bytes}, {result.seconds:.1f} s"
+          f"{'' if result.made else ', not made'})")
+    for problem in result.problems:
+        print(f"# {time.strftime('%H:%M:%S')} {problem}")
+    sys.stdout.flush()
+
+
+def run(names: list[str], patterns: list[str], short: bool) -> int:
+    bad = done = 0
+    for name in names:
+        if name.removesuffix("-stock") not in settings():
+            print(f"not ok 1 there is no setting {name}")
+            return USAGE
+        moves = moves_for(name, patterns, short)
+        bad += run_setting(name, moves, done + 1)
+        done += len(moves)
+    print(f"1..{done}")
+    return 1 if bad else 0
+
+
+def main() -> int:
+    words = sys.argv[1:]
+    if words == ["--list"]:
+        for move in MOVES:
+            print(f"{move.name:44} {move.phase:8} {move.does}")
+        return 0
+    if words == ["--check-docs"]:
+        return hostile_docs.check(MOVES)
+    if words == ["--write-docs"]:
+        hostile_docs.write(MOVES)
+        return 0
+    if len(words) >= 2 and words[0] == "run":
+        return run(words[1:2], words[2:], False)
+    if len(words) >= 2 and words[0] == "short":
+        return run(words[1:], [], True)
+    print(__doc__, file=sys.stderr)
+    return USAGE
+
+
+if __name__ == "__main__":
+    sys.exit(main())
