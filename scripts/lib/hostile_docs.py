@@ -110,7 +110,7 @@ def check(moves: list[Any]) -> int:
     good = _without_outcomes(have) == _without_outcomes(text(moves, False))
     print(f"{'ok' if good else 'not ok'} 1 docs/devel lists the moves")
     if not good:
-        print("# scripts/lib/hostile.py --write-docs writes it anew")
+        print("# scripts/lib/hostile_run.py --write-docs writes it anew")
     return not good
 
 

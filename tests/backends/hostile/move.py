@@ -27,4 +27,7 @@ class Move:
     props: dict[str, Any] = field(default_factory=dict, hash=False)
     times: int = 1                  # that the phase is gone through
     stock: bool = True              # can be tried without isolation
-    short: bool = False             # part of the plain check
+    short: str = ""                 # "any", or of which kind it is part of
+                                    # the plain check
+    expect: str = ""                # outcome, where the device must work
+    reconnect: bool = False         # the chardev connects again, of any kind

@@ -26,8 +26,9 @@ ENDS: dict[str, dict[str, tuple[str, ...]]] = {
                 "SET_DEVICE_STATE_FD": ("fs",),
                 "CHECK_DEVICE_STATE": ("fs",)},
 }
-_SHORT = (("plug", "SET_MEM_TABLE"), ("unplug", "SET_VRING_ENABLE"),
-          ("stop", "GET_VRING_BASE"))
+_SHORT = {("plug", "SET_MEM_TABLE"): "any",
+          ("unplug", "SET_VRING_ENABLE"): "blk",
+          ("stop", "GET_VRING_BASE"): "any"}
 
 
 class Leaves(Behaviour):
@@ -96,6 +97,14 @@ class Storm(Behaviour):
             b.disconnect()
 
 
+class Restarts(Behaviour):
+    """As an honest backend does that is started anew."""
+
+    def go(self, b: Backend) -> None:
+        b.disconnect()
+        b.tell("at go")
+
+
 def _leave(phase: str, name: str, kinds: tuple[str, ...],
            after: bool) -> Move:
     word = name.lower().replace("_", "-")
@@ -103,16 +112,27 @@ def _leave(phase: str, name: str, kinds: tuple[str, ...],
     return Move(f"leaves-{where}-{word}-{phase}", "leaving",
                 f"ends the connection {where} {name}", phase,
                 lambda: Leaves(name, after), kinds=kinds,
-                short=not after and (phase, name) in _SHORT)
+                short="" if after else _SHORT.get((phase, name), ""))
 
 
 def _away(phase: str, does: str) -> Move:
     return Move(f"away-{phase}", "leaving", does, phase, Away,
                 kinds=("blk",) if phase == "config" else ALL,
-                short=phase in ("config", "go"))
+                short="any" if phase in ("config", "go") else "")
 
 
 MOVES = [
+    Move("honest", "leaving", "does nothing hostile", "go", Behaviour,
+         expect="goes on", short="any"),
+    Move("honest-with-reconnect", "leaving", "does nothing hostile; the "
+         "chardev would connect again", "plug", Behaviour, expect="goes on",
+         reconnect=True, short="fs"),
+    Move("honest-again", "leaving", "does nothing hostile; the device is "
+         "unplugged and another one plugged in on its chardev", "replug",
+         Behaviour, kinds=("blk", "fs", "scsi"), expect="goes on",
+         short="fs"),
+    Move("restarted", "leaving", "ends the connection and takes the next one",
+         "go", Restarts, expect="goes on", reconnect=True),
     *(_leave(phase, name, kinds, False) for phase, messages in ENDS.items()
       for name, kinds in messages.items()),
     *(_leave(phase, name, kinds, True) for phase, messages in ENDS.items()

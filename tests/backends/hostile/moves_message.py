@@ -114,7 +114,7 @@ def _shapes() -> list[Move]:
     return [Move(f"reply-{shape}-to-{name}".lower().replace("_", "-"),
                  "messages", f"its reply to {name} {does}", phase,
                  lambda n=name, f=work: Shapes(n, f), kinds=kinds,
-                 short=(name, shape) in _SHORT)
+                 short="any" if (name, shape) in _SHORT else "")
             for name, (phase, kinds) in ANSWERED.items()
             for shape, (does, work) in SHAPES.items()]
 
@@ -191,7 +191,7 @@ class OddConfig(Behaviour):
 
 
 def _contents(name: str, what: str, value: bytes, phase: str = "plug",
-              short: bool = False) -> Move:
+              short: str = "") -> Move:
     return Move(name.lower().replace("_", "-"), "messages", what, phase,
                 lambda: Replies(name.split("-")[0], value), short=short)
 
@@ -202,7 +202,7 @@ def _odd(name: str, does: str, offset: int, more: int) -> Move:
 
 
 def _nobody(name: str, does: str, times: int, data: bytes,
-            fds: int = 0, short: bool = False) -> Move:
+            fds: int = 0, short: str = "") -> Move:
     return Move(name, "messages", does, "go",
                 lambda: SaysToNobody(times, data, fds), short=short)
 
@@ -224,7 +224,7 @@ MOVES = [
     _nobody("half-a-reply-to-nothing", "sends 5 bytes that nobody asked for",
             1, _ACK[:5]),
     _nobody("descriptors-to-nobody", f"sends {MAX_FDS} descriptors that "
-            "nobody asked for, eight times", 8, _ACK, MAX_FDS, short=True),
+            "nobody asked for, eight times", 8, _ACK, MAX_FDS, short="any"),
     Move("all-protocol-bits", "messages", "offers all protocol features",
          "plug", lambda: Offers(0, _EVERYTHING), stock=False),
     Move("unknown-protocol-bits", "messages", "offers protocol features that "
@@ -241,7 +241,7 @@ MOVES = [
     _contents("GET_VRING_BASE-wrong-queue", "tells the base of queue 200",
               struct.pack("<II", 200, 0), "stop"),
     _contents("GET_VRING_BASE-wrong-base", "tells a base that cannot be",
-              struct.pack("<II", 0, 0xffffffff), "stop", short=True),
+              struct.pack("<II", 0, 0xffffffff), "stop", short="any"),
     _features("gone", "comes back without any feature",
               lambda old: old & bits(F_PROTOCOL)),
     _features("all", "comes back with all features",
@@ -260,7 +260,7 @@ MOVES = [
     Move("pinned-ring-not-offered", "messages", "does not offer the ring that "
          "the user insists on", "plug", lambda: Offers(0, 0),
          rings=("split",), props={"memory-isolation-packed": "on"},
-         stock=False, short=True),
+         stock=False, short="net"),
     Move("status-is-garbage", "messages", "has a status of its own", "plug",
          lambda: _Status()),
 ]

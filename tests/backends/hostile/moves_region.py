@@ -92,13 +92,13 @@ class Unmaps(Behaviour):
 
 
 def _once(name: str, does: str, work: Callable[[Area], None],
-          short: bool = False) -> Move:
+          short: str = "") -> Move:
     return Move(name, "region", does, "go", lambda: OnRegion(work),
                 stock=False, short=short)
 
 
 MOVES = [
-    _once("region-truncated", "shortens it to nothing", _truncate, short=True),
+    _once("region-truncated", "shortens it to nothing", _truncate, short="any"),
     _once("region-grown", "doubles its size", _grow),
     _once("region-punched", "punches a hole as large as the region", _punch),
     _once("region-sealed", "seals it against writing", _seal),
@@ -106,7 +106,7 @@ MOVES = [
          PunchesOften, stock=False),
     Move("region-written-everywhere", "region", "writes random bytes "
          "everywhere all the time", "go", WritesEverywhere, stock=False,
-         short=True),
+         short="any"),
     Move("region-unmapped", "region", "unmaps it and stays connected", "go",
          Unmaps, stock=False),
 ]

@@ -169,11 +169,11 @@ def _mutes() -> list[Move]:
             moves.append(Move(
                 f"mute-at-{word}-{phase}", "time",
                 f"never answers {name}", phase, lambda n=name: Mute(n),
-                kinds=kinds, short=(phase, name) in _SHORT))
+                kinds=kinds, short="any" if (phase, name) in _SHORT else ""))
     return moves
 
 
-def _state(name: str, does: str, make, short: bool = False) -> Move:
+def _state(name: str, does: str, make, short: str = "") -> Move:
     return Move(f"state-{name}", "time", does, "migrate", make, kinds=("fs",),
                 short=short)
 
@@ -189,7 +189,7 @@ MOVES = [
     Move("drips-plug", "time", "answers GET_FEATURES a byte each second",
          "plug", lambda: Drips("GET_FEATURES", 200)),
     Move("drips-stop", "time", "answers GET_VRING_BASE a byte each second",
-         "stop", lambda: Drips("GET_VRING_BASE", 200), short=True),
+         "stop", lambda: Drips("GET_VRING_BASE", 200), short="any"),
     Move("drips-all", "time", "answers everything a byte each 20 ms", "plug",
          lambda: Drips("*", 4)),
     Move("late-plug", "time", "answers everything 1.5 s late", "plug",
@@ -206,7 +206,7 @@ MOVES = [
     Move("swallows-stop", "time", "completes nothing any more, and the VM is "
          "stopped", "stop", Swallows),
     _state("pipe-kept-open", "takes the pipe for its state and writes "
-           "nothing", KeepsPipe, short=True),
+           "nothing", KeepsPipe, short="any"),
     _state("without-end", "writes state without end", EndlessState),
     _state("own-pipe", "sends a pipe of its own and writes nothing",
            lambda: OwnPipe("pipe")),

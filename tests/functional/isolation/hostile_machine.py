@@ -22,7 +22,7 @@ from hostile_qemu import HostileQemu
 
 HERE = Path(__file__).resolve().parent
 SLOT = 7
-GUEST_SECONDS = 120
+GUEST_SECONDS = 300
 MEGABYTES = 192
 DRIVERS = {"blk": "vhost-user-blk-pci", "scsi": "vhost-user-scsi-pci",
            "fs": "vhost-user-fs-pci", "net": "virtio-net-pci"}

@@ -21,6 +21,9 @@ from typing import Any
 
 from harness import QEMU, wait_until
 
+# How long QEMU may have no answer until it is called stuck.
+STUCK_SECONDS = float(os.environ.get("HOSTILE_STUCK_SECONDS", "30"))
+
 
 class QemuGone(Exception):
     """The process ended, or its monitor's connection did."""
@@ -134,6 +137,11 @@ class Watch(threading.Thread):
             now = time.monotonic() - self._begin if self._begin else 0.0
             return max(self._longest, now)
 
+    def pending(self) -> float:
+        """Seconds since a question that has no answer yet."""
+        with self._lock:
+            return time.monotonic() - self._begin if self._begin else 0.0
+
     def forget(self) -> None:
         with self._lock:
             self._longest = 0.0
@@ -214,6 +222,8 @@ class HostileQemu:
                 return found
             if self.ended():
                 raise QemuGone
+            if self.watch.pending() > STUCK_SECONDS:
+                raise QemuStuck
             if time.monotonic() > end:
                 return None
             time.sleep(0.02)

@@ -2,13 +2,13 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """Moves of a hostile backend against a Linux guest, one after the other.
 
-    hostile.py run SETTING [MOVE...]  SETTING: blk-split-mainloop and so on;
+    hostile_run.py run SETTING [MOVE...]  SETTING: blk-split-mainloop and so on;
                                       with "-stock" behind it not isolated.
                                       MOVE may be a pattern; none means all
-    hostile.py short SETTING...       those of the plain check
-    hostile.py --list                 the moves
-    hostile.py --check-docs           does docs/devel list what there is?
-    hostile.py --write-docs           write it, with what the last runs gave
+    hostile_run.py short                  those of the plain check
+    hostile_run.py --list                 the moves
+    hostile_run.py --check-docs           does docs/devel list what there is?
+    hostile_run.py --write-docs           write it, with what the last runs gave
 
 QEMU_BUILD in the environment is the folder of the QEMU to try, e.g. one with
 sanitizers.  Output is TAP, a line for each move.
@@ -18,7 +18,6 @@ from __future__ import annotations
 
 import fcntl
 import fnmatch
-import json
 import shutil
 import sys
 import time
@@ -37,6 +36,9 @@ from hostile.moves import MOVES                         # noqa: E402
 
 WORK = TOP / "build/check/work/hostile"
 USAGE = 2
+# For the plain check: each device, ring format and thread.
+SHORT = ("blk-split-mainloop", "net-packed-iothread", "fs-split-iothread",
+         "scsi-packed-mainloop")
 
 
 def settings() -> list[str]:
@@ -46,13 +48,23 @@ def settings() -> list[str]:
             for thread in ("mainloop", "iothread")]
 
 
-def moves_for(name: str, patterns: list[str], short: bool) -> list[Move]:
+def moves_for(name: str, patterns: list[str]) -> list[Move]:
     kind, rings, _, *stock = name.split("-")
     return [m for m in MOVES
             if kind in m.kinds and rings in m.rings and
-            (m.short or not short) and (m.stock or not stock) and
+            (m.stock or not stock) and
             (not patterns or any(fnmatch.fnmatchcase(m.name, p)
                                  for p in patterns))]
+
+
+def short_moves() -> dict[str, list[Move]]:
+    """Each with one setting; settings take turns."""
+    found: dict[str, list[Move]] = {name: [] for name in SHORT}
+    for move in (m for m in MOVES if m.short):
+        fits = [name for name in SHORT if move in moves_for(name, []) and
+                (move.short == "any" or name.startswith(move.short))]
+        min((found[name] for name in fits), key=len).append(move)
+    return found
 
 
 def run_setting(name: str, moves: list[Move], first: int) -> int:
@@ -92,13 +104,9 @@ def tell(number: int, name: str, result) -> None:
     sys.stdout.flush()
 
 
-def run(names: list[str], patterns: list[str], short: bool) -> int:
+def run(plan: dict[str, list[Move]]) -> int:
     bad = done = 0
-    for name in names:
-        if name.removesuffix("-stock") not in settings():
-            print(f"not ok 1 there is no setting {name}")
-            return USAGE
-        moves = moves_for(name, patterns, short)
+    for name, moves in plan.items():
         bad += run_setting(name, moves, done + 1)
         done += len(moves)
     print(f"1..{done}")
@@ -116,10 +124,11 @@ def main() -> int:
     if words == ["--write-docs"]:
         hostile_docs.write(MOVES)
         return 0
-    if len(words) >= 2 and words[0] == "run":
-        return run(words[1:2], words[2:], False)
-    if len(words) >= 2 and words[0] == "short":
-        return run(words[1:], [], True)
+    if words == ["short"]:
+        return run(short_moves())
+    if len(words) >= 2 and words[0] == "run" and \
+            words[1].removesuffix("-stock") in settings():
+        return run({words[1]: moves_for(words[1], words[2:])})
     print(__doc__, file=sys.stderr)
     return USAGE
 
