@@ -37,7 +37,7 @@ from hostile.moves import MOVES                         # noqa: E402
 WORK = TOP / "build/check/work/hostile"
 USAGE = 2
 # For the plain check: each device, ring format and thread.
-SHORT = ("blk-split-mainloop", "net-packed-iothread", "fs-split-iothread",
+SHORT = ("blk-split-mainloop", "net-split-iothread", "fs-packed-iothread",
          "scsi-packed-mainloop")
 
 
