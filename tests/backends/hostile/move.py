@@ -26,6 +26,7 @@ class Move:
     rings: tuple[str, ...] = ("split", "packed")
     props: dict[str, Any] = field(default_factory=dict, hash=False)
     times: int = 1                  # that the phase is gone through
+    devices: int = 1                # that make the move together
     stock: bool = True              # can be tried without isolation
     short: str = ""                 # "any", or of which kind it is part of
                                     # the plain check

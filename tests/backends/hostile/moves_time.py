@@ -205,6 +205,8 @@ MOVES = [
          kinds=("blk",)),
     Move("swallows-stop", "time", "completes nothing any more, and the VM is "
          "stopped", "stop", Swallows),
+    Move("swallows-stop-of-four", "time", "four devices complete nothing any "
+         "more, and the VM is stopped", "stop", Swallows, devices=4),
     _state("pipe-kept-open", "takes the pipe for its state and writes "
            "nothing", KeepsPipe, short="any"),
     _state("without-end", "writes state without end", EndlessState),

@@ -44,7 +44,7 @@ unit() { echo /dev/$(ls -d $pci/virtio*/host*/target*/*/block/* |
                      sed 's,.*/,,'); }
 
 disk_io() {
-    dd if=$1 of=/dev/null bs=64k count=4 iflag=direct &&
+    dd if=$1 of=/dev/null bs=16k count=4 iflag=direct &&
     dd if=/dev/zero of=$1 bs=4k count=4 oflag=direct
 }
 
@@ -67,7 +67,7 @@ up_fs() {
     wait_for '[ -e $pci/virtio*/driver ]' && mount -t virtiofs share /mnt
 }
 io_fs() {
-    dd if=/mnt/data of=/dev/null bs=64k count=4 &&
+    dd if=/mnt/data of=/dev/null bs=16k count=4 &&
     dd if=/dev/zero of=/mnt/data bs=4k count=4 conv=notrunc
 }
 big_fs() { dd if=/mnt/data of=/dev/null bs=1M count=1; }

@@ -8,7 +8,6 @@ for the device at hand.
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import threading
@@ -17,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from harness import BUILD, TOP, Backend, guest, is_listening, wait_until
-from hostile_qemu import HostileQemu
+from harness import TOP, Backend, guest, is_listening, wait_until
+from hostile_qemu import STUCK_SECONDS, HostileQemu
 
 HERE = Path(__file__).resolve().parent
 SLOT = 7
@@ -127,6 +126,16 @@ class Machine:
         self.boots = 0
         self.token = 0
         self.qemu = self._boot()
+        # A build that has the properties of a later one.
+        self.mended = any(
+            p["name"] == "memory-isolation-timeout-ms" for p in self.qmp(
+                "device-list-properties", typename="vhost-user-blk-pci"))
+
+    def qmp(self, name: str, **args: Any) -> Any:
+        return self.qemu.monitor.command(name, STUCK_SECONDS, **args)
+
+    def bad_socket(self, number: int) -> Path:
+        return self.sockets / f"bad{number}.sock"
 
     def _args(self) -> list[str]:
         props = ",memory-isolation=on,memory-isolation-size=4M"
@@ -198,18 +207,3 @@ class Machine:
         if found is None:
             return f"the other disk did nothing for {seconds:g} s"
         return found.group(0).strip() if "bad" in found.group(0) else ""
-
-
-def socket_path(sockets: Path, number: int) -> Path:
-    return sockets / f"bad{number}.sock"
-
-
-def results_folder() -> Path:
-    folder = BUILD / "check" / "hostile"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def signal_of(status: str) -> str:
-    found = re.search(r"signal (\d+)", status)
-    return found.group(1) if found else ""
