@@ -23,6 +23,7 @@ import sys
 import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 TOP = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(TOP / "tests/functional/isolation"),
@@ -33,6 +34,10 @@ sys.dont_write_bytecode = True
 import hostile_docs                                     # noqa: E402
 from hostile.move import ALL, Move                      # noqa: E402
 from hostile.moves import MOVES                         # noqa: E402
+
+if TYPE_CHECKING:
+    # It needs QEMU's source, which a list of the tests does not.
+    from hostile_stage import Result
 
 WORK = TOP / "build/check/work/hostile"
 USAGE = 2
@@ -93,7 +98,7 @@ def run_setting(name: str, moves: list[Move], first: int) -> int:
     return bad
 
 
-def tell(number: int, name: str, result) -> None:
+def tell(number: int, name: str, result: Result) -> None:
     word = "not ok" if result.problems else "ok"
     print(f"{word} {number} {name}/{result.move}: {result.outcome} "
           f"(main loop {result.longest * 1000:.0f} ms, "

@@ -31,4 +31,5 @@ class Move:
     short: str = ""                 # "any", or of which kind it is part of
                                     # the plain check
     expect: str = ""                # outcome, where the device must work
+    late: bool = False              # the test does not wait for it to listen
     reconnect: bool = False         # the chardev connects again, of any kind

@@ -8,6 +8,8 @@ import struct
 
 from .backend import Backend, Behaviour, wait_a_little
 from .move import Move
+from .rings import Chain, Queue
+from .wire import Message
 
 _FULL = struct.pack("@Q", 0xfffffffffffffffe)
 
@@ -36,7 +38,7 @@ class FillsKicks(Behaviour):
 class FillsKicksAtPlug(Behaviour):
     """The kick after SET_VRING_ENABLE."""
 
-    def handled(self, b: Backend, m) -> None:
+    def handled(self, b: Backend, m: Message) -> None:
         if m.name == "SET_VRING_KICK" and b.armed:
             for queue in b.queues.values():
                 if queue.kick >= 0:
@@ -57,7 +59,7 @@ class FillsCalls(Behaviour):
             os.set_blocking(queue.call, True)
         b.tell("at go")
 
-    def request(self, b, _queue, _chain) -> bool:
+    def request(self, b: Backend, queue: Queue, chain: Chain) -> bool:
         return b.armed              # a call would wait for QEMU
 
 

@@ -97,6 +97,12 @@ class Storm(Behaviour):
             b.disconnect()
 
 
+class Late(Behaviour):
+    """Honest, once it is there."""
+
+    late = 1.0
+
+
 class Restarts(Behaviour):
     """As an honest backend does that is started anew."""
 
@@ -124,9 +130,9 @@ def _away(phase: str, does: str) -> Move:
 MOVES = [
     Move("honest", "leaving", "does nothing hostile", "go", Behaviour,
          expect="goes on", short="any"),
-    Move("honest-with-reconnect", "leaving", "does nothing hostile; the "
-         "chardev would connect again", "plug", Behaviour, expect="goes on",
-         reconnect=True, short="fs"),
+    Move("honest-late", "leaving", "does nothing hostile, but is there only "
+         "a second after QEMU looks for it", "plug", Late, expect="goes on",
+         reconnect=True, late=True, short="fs"),
     Move("honest-again", "leaving", "does nothing hostile; the device is "
          "unplugged and another one plugged in on its chardev", "replug",
          Behaviour, kinds=("blk", "fs", "scsi"), expect="goes on",

@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
+from typing import Callable
 
 from .backend import Backend, Behaviour
 from .move import ALL, Move
@@ -173,7 +174,8 @@ def _mutes() -> list[Move]:
     return moves
 
 
-def _state(name: str, does: str, make, short: str = "") -> Move:
+def _state(name: str, does: str, make: Callable[[], Behaviour],
+           short: str = "") -> Move:
     return Move(f"state-{name}", "time", does, "migrate", make, kinds=("fs",),
                 short=short)
 

@@ -24,7 +24,7 @@ class HotDevice:
         self.plugged = False
         self.backend = HostileBackend(machine.bad_socket(number),
                                       machine.work / "hostile.log",
-                                      self.setting, move.name)
+                                      self.setting, move.name, move.late)
 
     @property
     def qmp(self) -> Callable[..., Any]:

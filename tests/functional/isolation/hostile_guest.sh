@@ -48,9 +48,17 @@ disk_io() {
     dd if=/dev/zero of=$1 bs=4k count=4 oflag=direct
 }
 
+# Many requests at once, as large as they come.
+big() {
+    for number in 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do
+        dd if=$1 of=/dev/null bs=$2 count=1 skip=$((number % $3)) $4 &
+    done
+    wait
+}
+
 up_blk() { wait_for '[ -b $(node) ]'; }
 io_blk() { disk_io $(node); }
-big_blk() { dd if=$(node) of=/dev/null bs=1M count=4 iflag=direct; }
+big_blk() { big $(node) 1M 8 iflag=direct; }
 config_blk() {
     echo "write through" > $(echo $pci/virtio*/block/*)/cache_type
     echo "write back" > $(echo $pci/virtio*/block/*)/cache_type
@@ -70,7 +78,7 @@ io_fs() {
     dd if=/mnt/data of=/dev/null bs=16k count=4 &&
     dd if=/dev/zero of=/mnt/data bs=4k count=4 conv=notrunc
 }
-big_fs() { dd if=/mnt/data of=/dev/null bs=1M count=1; }
+big_fs() { big /mnt/data 64k 16; }
 
 up_scsi() {
     wait_for '[ -e $pci/virtio*/host*/scsi_host ]' &&
@@ -80,7 +88,7 @@ up_scsi() {
     wait_for '[ -b $(unit) ]'
 }
 io_scsi() { disk_io $(unit); }
-big_scsi() { dd if=$(unit) of=/dev/null bs=1M count=4 iflag=direct; }
+big_scsi() { big $(unit) 1M 8 iflag=direct; }
 
 # I/O until "calm" is said with the same number.
 busy() { while [ ! -e /tmp/calm.$2 ]; do io_$1 || usleep 100000; done; }

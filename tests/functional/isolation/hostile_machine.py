@@ -55,7 +55,7 @@ class HostileBackend:
     """The program of tests/backends/hostile, and what it says."""
 
     def __init__(self, socket_path: Path, log: Path, setting: Setting,
-                 move: str) -> None:
+                 move: str, late: bool) -> None:
         socket_path.unlink(missing_ok=True)
         self.lines: list[str] = []
         with log.open("ab") as out:
@@ -67,8 +67,8 @@ class HostileBackend:
                      "PYTHONDONTWRITEBYTECODE": "1"},
                 stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=out)
         threading.Thread(target=self._listen, daemon=True).start()
-        wait_until(lambda: is_listening(socket_path) or self.ended(), 60,
-                   "the hostile backend")
+        wait_until(lambda: is_listening(socket_path) or self.ended() or
+                   late and socket_path.exists(), 60, "the hostile backend")
         if self.ended():
             raise RuntimeError(f"the hostile backend ended; see {log}")
 
