@@ -10,7 +10,9 @@ does it: what the test does to the device then.
     stop      the VM is stopped and goes on
     reset     the driver is bound anew
     restart   the machine is reset
-    unplug    the device is taken away
+    unplug    the device is unplugged, and its driver lets it go
+    eject     the device goes while its driver uses it
+    replug    it is unplugged, and another one plugged in on its chardev
     migrate   the VM is saved
 
 What is expected is the same of all of them: QEMU lives, its main loop stands

@@ -102,6 +102,10 @@ MOVES = [
          "are enabled", "plug", FillsKicksAtPlug),
     Move("kick-filled-then-stop", "eventfds", "the same, and the VM is "
          "stopped", "stop", FillsKicks),
+    Move("kick-filled-then-reset", "eventfds", "the same, and the driver is "
+         "bound anew", "reset", FillsKicks),
+    Move("kick-filled-then-unplug", "eventfds", "the same, and the device is "
+         "taken from its driver", "eject", FillsKicks),
     Move("call-filled", "eventfds", "clears O_NONBLOCK of the calls and fills "
          "their counters", "go", FillsCalls),
     Move("call-stolen", "eventfds", "clears O_NONBLOCK of the calls and reads "

@@ -22,12 +22,13 @@ ENDS: dict[str, dict[str, tuple[str, ...]]] = {
                             "SET_STATUS", "RESET_DEVICE"), ALL),
     "restart": dict.fromkeys(("SET_VRING_ENABLE", "GET_VRING_BASE"), ALL),
     "unplug": dict.fromkeys(("SET_VRING_ENABLE", "GET_VRING_BASE"), ALL),
+    "eject": dict.fromkeys(("SET_VRING_ENABLE", "GET_VRING_BASE"), ALL),
     "migrate": {"SET_VRING_ENABLE": ALL, "GET_VRING_BASE": ALL,
                 "SET_DEVICE_STATE_FD": ("fs",),
                 "CHECK_DEVICE_STATE": ("fs",)},
 }
 _SHORT = {("plug", "SET_MEM_TABLE"): "any",
-          ("unplug", "SET_VRING_ENABLE"): "blk",
+          ("eject", "SET_VRING_ENABLE"): "blk",
           ("stop", "GET_VRING_BASE"): "any"}
 
 
@@ -150,6 +151,7 @@ MOVES = [
     _away("reset", "is away while the driver is bound anew"),
     _away("restart", "is away while the machine is reset"),
     _away("unplug", "is away while the device is unplugged"),
+    _away("eject", "is away while the device is taken from its driver"),
     _away("migrate", "is away while the VM is saved"),
     Move("leaves-after-each-start", "leaving", "ends each connection once its "
          "rings are enabled", "go", Storm),

@@ -26,6 +26,7 @@ ASKED: dict[str, dict[str, tuple[str, ...]]] = {
                             "GET_STATUS", "RESET_DEVICE"), ALL),
     "restart": {"GET_VRING_BASE": ALL},
     "unplug": dict.fromkeys(("GET_VRING_BASE", "SET_VRING_ENABLE"), ALL),
+    "eject": dict.fromkeys(("GET_VRING_BASE", "SET_VRING_ENABLE"), ALL),
     "migrate": {"GET_VRING_BASE": ALL, "SET_DEVICE_STATE_FD": ("fs",),
                 "CHECK_DEVICE_STATE": ("fs",)},
 }
@@ -34,7 +35,7 @@ NEEDS = {"GET_STATUS": P_STATUS, "RESET_DEVICE": P_RESET_DEVICE,
          "SET_DEVICE_STATE_FD": P_DEVICE_STATE,
          "CHECK_DEVICE_STATE": P_DEVICE_STATE}
 _SHORT = (("plug", "GET_FEATURES"), ("stop", "GET_VRING_BASE"),
-          ("unplug", "GET_VRING_BASE"))
+          ("eject", "GET_VRING_BASE"))
 
 
 class Mute(Behaviour):

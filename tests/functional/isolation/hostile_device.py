@@ -82,7 +82,8 @@ class HotDevice:
 
     # Unplug
 
-    def _deleted(self, seconds: float) -> bool:
+    def deleted(self, seconds: float) -> bool:
+        """Whether QEMU says so within @seconds."""
         monitor = self.machine.qemu.monitor
         end = time.monotonic() + seconds
         while time.monotonic() < end:
@@ -104,7 +105,7 @@ class HotDevice:
     def unplug(self, seconds: float) -> bool:
         if self.plugged:
             self.attempt("device_del", id=f"bad{self.number}")
-            self.plugged = not self._deleted(seconds)
+            self.plugged = not self.deleted(seconds)
         return not self.plugged
 
     def clean_up(self, seconds: float, patience: float) -> list[str]:
@@ -112,7 +113,7 @@ class HotDevice:
         if not self.unplug(seconds):
             # The guest's driver waits for what will never come.
             self.machine.reset()
-            if not self._deleted(seconds) and not self.unplug(patience):
+            if not self.deleted(seconds) and not self.unplug(patience):
                 return ["the device cannot be unplugged"]
             self.plugged = False
         if self.setting.kind == "net":

@@ -58,6 +58,7 @@ class HostileBackend:
                  move: str, late: bool) -> None:
         socket_path.unlink(missing_ok=True)
         self.lines: list[str] = []
+        self._log = log
         with log.open("ab") as out:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "hostile", str(socket_path),
@@ -76,6 +77,8 @@ class HostileBackend:
         assert self._process.stdout
         for line in self._process.stdout:
             self.lines.append(line.decode().strip())
+            with self._log.open("ab") as out:
+                out.write(line)
 
     def ended(self) -> bool:
         return self._process.poll() is not None
@@ -122,7 +125,8 @@ class Machine:
         self.disk = Backend(work, image, queues=1, name="honest").start()
         self._initramfs = work / "vm.cpio"
         guest.job_initramfs(self._initramfs,
-                            (HERE / "hostile_guest.sh").read_text("utf-8"))
+                            (HERE / "hostile_guest.sh").read_text("utf-8"),
+                            {"usr/bin/eject": self._tool("eject")})
         self.boots = 0
         self.token = 0
         self.qemu = self._boot()
@@ -136,6 +140,13 @@ class Machine:
 
     def bad_socket(self, number: int) -> Path:
         return self.sockets / f"bad{number}.sock"
+
+    def _tool(self, name: str) -> Path:
+        """A program of tests/guest that other guests do not need."""
+        program = self.work / name
+        subprocess.run(["gcc", "-O2", "-static", "-o", str(program),
+                        str(TOP / f"tests/guest/{name}.c")], check=True)
+        return program
 
     def _args(self) -> list[str]:
         props = ",memory-isolation=on,memory-isolation-size=4M"

@@ -198,6 +198,12 @@ class Stage:
         self._calm()
         self.device.unplug(SHORT)
 
+    def _phase_eject(self, move: Move) -> None:
+        """The device goes while its driver uses it; nobody is asked."""
+        self._guest(f"eject {SLOT}", SHORT)
+        self.device.plugged = not self.device.deleted(SHORT)
+        self.machine.reset()
+
     def _phase_replug(self, move: Move) -> None:
         self._calm()
         self._guest("down KIND", SHORT)
