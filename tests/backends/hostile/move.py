@@ -30,6 +30,7 @@ class Move:
     stock: bool = True              # can be tried without isolation
     short: str = ""                 # "any", or of which kind it is part of
                                     # the plain check
+    io: str = "io"                  # what must work then; or "big"
     expect: str = ""                # outcome, where the device must work
     late: bool = False              # the test does not wait for it to listen
     reconnect: bool = False         # the chardev connects again, of any kind

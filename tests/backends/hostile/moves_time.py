@@ -208,8 +208,10 @@ MOVES = [
          kinds=("blk",)),
     Move("swallows-stop", "time", "completes nothing any more, and the VM is "
          "stopped", "stop", Swallows),
-    Move("swallows-stop-of-four", "time", "four devices complete nothing any "
-         "more, and the VM is stopped", "stop", Swallows, devices=4),
+    Move("swallows-stop-of-four", "time", "four devices with 4 s for a stop "
+         "complete nothing any more, and the VM is stopped", "stop", Swallows,
+         devices=4, props={"memory-isolation-stop-ms": 4000}, stock=False,
+         kinds=("blk", "scsi")),
     _state("pipe-kept-open", "takes the pipe for its state and writes "
            "nothing", KeepsPipe, short="any"),
     _state("without-end", "writes state without end", EndlessState),

@@ -225,8 +225,9 @@ class Stage:
 
     # What became of the device
 
-    def _works(self, seconds: float) -> bool:
-        return self._guest("io_KIND", seconds)
+    def _works(self) -> bool:
+        what = self.device.move.io
+        return self._guest(f"{what}_KIND", SHORT if what == "io" else START)
 
     def _what_works(self, up: bool) -> str:
         if not self.device.plugged:
@@ -237,14 +238,14 @@ class Stage:
                 device.backend.say(word)
                 device.backend.wait_for(word, 1)
             up = up or word == "calm" and self._guest("up_KIND", SHORT)
-            if up and self._works(SHORT):
+            if up and self._works():
                 return "goes on" if word == "quiet" else \
                     "works with the next backend"
         if self._guest("down KIND", SHORT) and \
-                self._guest("again KIND", SHORT) and self._works(SHORT):
+                self._guest("again KIND", SHORT) and self._works():
             return "works after a reset"
         self.machine.reset()
-        if self._guest("up_KIND", SHORT * 2) and self._works(SHORT):
+        if self._guest("up_KIND", SHORT * 2) and self._works():
             return "works after a reset of the machine"
         return "is lost until it is plugged in again"
 
@@ -266,8 +267,7 @@ class Stage:
             result.problems.append(
                 f"the main loop stood still for {qemu.watch.longest():.1f} s")
         if self.setting.isolated and move.expect not in ("", result.outcome):
-            result.problems.append(f"it {result.outcome}, and should be what "
-                                   f"{move.expect}")
+            result.problems.append(f"expected: {move.expect}")
 
     def _rescue(self, result: Result) -> None:
         """QEMU does not answer; does it when the backend is gone?"""
