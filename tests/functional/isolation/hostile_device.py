@@ -11,7 +11,7 @@ from hostile_machine import (DRIVERS, MEMBERS, REGION, SLOT, HostileBackend,
                              Machine)
 from hostile_qemu import CommandFailed
 
-_CHARDEV_TRIES = 40
+_TRIES = 40
 
 
 class HotDevice:
@@ -76,8 +76,15 @@ class HotDevice:
         else:
             members.update(chardev=f"char{self.number}", **self._isolation())
         self.machine.qemu.monitor.events.clear()
-        self.qmp("device_add", driver=DRIVERS[kind], id=f"bad{self.number}",
-                 addr=f"{self._slot:#x}", **members)
+        for _ in range(_TRIES):
+            said = self.attempt("device_add", driver=DRIVERS[kind],
+                                id=f"bad{self.number}",
+                                addr=f"{self._slot:#x}", **members)
+            if "try again" not in said:
+                break
+            time.sleep(0.05)
+        if said:
+            raise CommandFailed(said)
         self.plugged = True
 
     # Unplug
@@ -119,7 +126,7 @@ class HotDevice:
         if self.setting.kind == "net":
             self.attempt("netdev_del", id=f"net{self.number}")
         said = ""
-        for _ in range(_CHARDEV_TRIES):
+        for _ in range(_TRIES):
             said = self.attempt("chardev-remove", id=f"char{self.number}")
             if "busy" not in said:
                 return []

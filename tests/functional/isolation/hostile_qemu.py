@@ -16,6 +16,7 @@ import socket
 import subprocess
 import threading
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -199,8 +200,17 @@ class HostileQemu:
             return "alive"
         return f"killed by signal {-code}" if code < 0 else f"status {code}"
 
-    def num_fds(self) -> int:
-        return len(os.listdir(f"/proc/{self.pid}/fd"))
+    def fds(self) -> Counter[str]:
+        """How many descriptors of each kind the process has."""
+        found: Counter[str] = Counter()
+        folder = f"/proc/{self.pid}/fd"
+        for name in os.listdir(folder):
+            try:
+                where = os.readlink(f"{folder}/{name}")
+            except OSError:
+                continue
+            found[re.sub(r":?\[?\d+\]?$", "", where)] += 1
+        return found
 
     def log_size(self) -> int:
         return self.log.stat().st_size

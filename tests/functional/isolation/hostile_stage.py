@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -46,7 +47,6 @@ class Result:
     problems: list[str] = field(default_factory=list)
     longest: float = 0.0            # the main loop stood still, seconds
     log_bytes: int = 0
-    fds: int = 0                    # more than before
     made: bool = False              # the backend said that it made its move
     seconds: float = 0.0
 
@@ -58,7 +58,7 @@ class Stage:
         self.setting = setting
         self.machine = Machine(work, socket_folder(work), setting)
         self.number = 0
-        self.base_fds = 0
+        self._fds: Counter[str] = Counter()
         self.devices: list[HotDevice] = []
 
     def end(self) -> None:
@@ -81,17 +81,16 @@ class Stage:
 
     def warm_up(self) -> None:
         """So that what is allocated once does not count as a leak."""
-        self.base_fds = 1 << 20
         result = Result("none")
         self._play(_HONEST, result)
         if result.problems or result.outcome != "goes on":
             raise RuntimeError(f"an honest backend: {result}")
         time.sleep(0.3)
-        self.base_fds = self.machine.qemu.num_fds()
+        self._fds = self.machine.qemu.fds()
 
     def run(self, move: Move) -> Result:
         begin = time.monotonic()
-        if not self.base_fds:
+        if not self._fds:
             self.warm_up()
         result = Result(move.name)
         log = self.machine.qemu.log_size()
@@ -111,7 +110,7 @@ class Stage:
         result.log_bytes = self.machine.qemu.log_size() - log
         if result.problems:
             self.machine.reboot()
-            self.base_fds = 0
+            self._fds.clear()
         result.seconds = time.monotonic() - begin
         return result
 
@@ -255,12 +254,10 @@ class Stage:
         qemu = self.machine.qemu
         self.machine.qmp("query-status")
         result.problems += self._good()
-        end = time.monotonic() + 5
-        while qemu.num_fds() > self.base_fds and time.monotonic() < end:
-            time.sleep(0.05)
-        result.fds = qemu.num_fds() - self.base_fds
-        if result.fds > 0:
-            result.problems.append(f"{result.fds} descriptors more")
+        more = self._more_fds()
+        if more:
+            result.problems.append("descriptors more: " + ", ".join(
+                f"{num} {kind}" for kind, num in sorted(more.items())))
         if qemu.log_size() - log > LOG_BOUND:
             result.problems.append(f"{qemu.log_size() - log} bytes of log")
         if qemu.watch.longest() > BOUND_SECONDS:
@@ -268,6 +265,14 @@ class Stage:
                 f"the main loop stood still for {qemu.watch.longest():.1f} s")
         if self.setting.isolated and move.expect not in ("", result.outcome):
             result.problems.append(f"expected: {move.expect}")
+
+    def _more_fds(self) -> Counter[str]:
+        """Than before; what is about to be closed has a while."""
+        end = time.monotonic() + 5
+        while (more := self.machine.qemu.fds() - self._fds) and \
+                time.monotonic() < end:
+            time.sleep(0.05)
+        return more
 
     def _rescue(self, result: Result) -> None:
         """QEMU does not answer; does it when the backend is gone?"""
