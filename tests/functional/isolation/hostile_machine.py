@@ -129,6 +129,7 @@ class Machine:
                             {"usr/bin/eject": self._tool("eject")})
         self.boots = 0
         self.token = 0
+        self.said = ""              # by the guest, at the end of a run()
         self.qemu = self._boot()
         # A build that has the properties of a later one.
         self.mended = any(
@@ -208,6 +209,7 @@ class Machine:
     def run(self, words: str, seconds: float) -> bool:
         """Whether @words succeed in the guest within @seconds."""
         done = self.finish(self.begin(words), seconds)
+        self.said = done[1] if done else f"nothing for {seconds:g} s"
         return done is not None and done[0] == 0
 
     def good_rounds(self, seconds: float, rounds: int = 2) -> str:

@@ -79,23 +79,24 @@ class Stage:
 
     # One move
 
-    def warm_up(self) -> None:
+    def _warm_up(self) -> None:
         """So that what is allocated once does not count as a leak."""
         result = Result("none")
         self._play(_HONEST, result)
         if result.problems or result.outcome != "goes on":
-            raise RuntimeError(f"an honest backend: {result}")
+            raise RuntimeError(f"an honest backend {result.outcome}: "
+                               f"{result.problems}")
         time.sleep(0.3)
         self._fds = self.machine.qemu.fds()
 
     def run(self, move: Move) -> Result:
         begin = time.monotonic()
-        if not self._fds:
-            self.warm_up()
         result = Result(move.name)
         log = self.machine.qemu.log_size()
-        self.machine.qemu.watch.forget()
         try:
+            if not self._fds:
+                self._warm_up()
+            self.machine.qemu.watch.forget()
             self._play(move, result)
             self._check(move, result, log)
         except QemuGone:
@@ -109,8 +110,8 @@ class Stage:
         result.longest = self.machine.qemu.watch.longest()
         result.log_bytes = self.machine.qemu.log_size() - log
         if result.problems:
-            self.machine.reboot()
             self._fds.clear()
+            self.machine.reboot()
         result.seconds = time.monotonic() - begin
         return result
 
@@ -137,7 +138,8 @@ class Stage:
         if move.phase != "plug":
             if not up or not self._guest("io_KIND", START):
                 raise RuntimeError("the device does not " +
-                                   ("work" if up else "come up"))
+                                   ("work: " if up else "come up: ") +
+                                   self.machine.said)
             self._provoke(move)
             result.problems += self._good()
         return self._what_works(up)
