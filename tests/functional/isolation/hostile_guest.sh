@@ -71,9 +71,8 @@ up_net() {
 io_net() { ping -c 2 -W 5 10.0.9.1; }
 big_net() { ping -c 20 -i 0.01 -s 1400 -W 5 10.0.9.1; }
 
-up_fs() {
-    wait_for '[ -e $pci/virtio*/driver ]' && mount -t virtiofs share /mnt
-}
+# The driver knows the tag a little later than the device.
+up_fs() { wait_for 'mount -t virtiofs share /mnt'; }
 io_fs() {
     dd if=/mnt/data of=/dev/null bs=16k count=4 &&
     dd if=/dev/zero of=/mnt/data bs=4k count=4 conv=notrunc
