@@ -1,20 +1,25 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 """The page of docs/devel about the hostile backend's moves.
 
-Runs leave what they saw in build/check/hostile, a file for each setting;
-write() makes the page of it and of the table of moves.  check() compares moves
-and their descriptions; what was seen is of the machine that wrote the page.
+Runs leave what they saw in build/check/hostile, a file for each setting (those
+of another QEMU than this tree's in a folder beside it).  write() makes the page
+of that and of the table of moves.  check() compares moves and descriptions:
+what was seen is of the machine that wrote the page.
 """
 
 from __future__ import annotations
 
 import json
+import os
 import re
+import textwrap
 from pathlib import Path
 from typing import Any
 
 TOP = Path(__file__).resolve().parents[2]
 RESULTS = TOP / "build/check/hostile"
+# Of another build than the one that the page is about.
+OTHERS = TOP / "build/check/hostile-others"
 DOCS = TOP / "docs/devel/vhost-user-memory-isolation-hostile.rst"
 TEMPLATE = TOP / "tests/backends/hostile/docs.rst.in"
 KINDS = ("blk", "net", "fs", "scsi")
@@ -22,17 +27,18 @@ _NOTHING = "-"
 
 
 def save(setting: str, result: dict[str, Any]) -> None:
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    path = RESULTS / f"{setting}.json"
-    known = load(setting)
+    folder = OTHERS if "QEMU_BUILD" in os.environ else RESULTS
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"{setting}.json"
+    known = load(setting, folder)
     known[result["move"]] = result
     new = path.with_suffix(".new")
     new.write_text(json.dumps(known, indent=1), encoding="utf-8")
     new.rename(path)
 
 
-def load(setting: str) -> dict[str, Any]:
-    path = RESULTS / f"{setting}.json"
+def load(setting: str, folder: Path = RESULTS) -> dict[str, Any]:
+    path = folder / f"{setting}.json"
     found: dict[str, Any] = {}
     if path.exists():
         found = json.loads(path.read_text(encoding="utf-8"))
@@ -72,6 +78,12 @@ def _longest(move: Any) -> str:
     return f"{max(times):.1f}" if times else _NOTHING
 
 
+def _cell(text: str, column: int) -> str:
+    return textwrap.fill(text, 79, break_on_hyphens=False,
+                         initial_indent="    - " if column else "  * - ",
+                         subsequent_indent=" " * 6) + "\n"
+
+
 def _table(moves: list[Any], where: str, known: bool) -> str:
     rows = [["Move", "What the backend does, and when", "The device", "s",
              "Without isolation"]]
@@ -81,8 +93,8 @@ def _table(moves: list[Any], where: str, known: bool) -> str:
                          _seen(move, False) if known else _NOTHING,
                          _longest(move) if known else _NOTHING,
                          _seen(move, True) if known else _NOTHING])
-    cells = "".join(f"  {'  -' if i else '* -'} {cell}\n"
-                    for row in rows for i, cell in enumerate(row))
+    cells = "".join(_cell(cell, i) for row in rows
+                    for i, cell in enumerate(row))
     return (f".. list-table:: {where.capitalize()}\n  :header-rows: 1\n"
             f"  :widths: 24 32 22 4 18\n\n{cells}\n")
 
@@ -99,7 +111,8 @@ def _without_outcomes(page: str) -> list[str]:
     cell = 0
     for line in page.splitlines():
         cell = 0 if line.startswith("  * - ") else \
-            cell + 1 if line.startswith("    - ") else -1
+            cell + 1 if line.startswith("    - ") else \
+            cell if line.startswith(" " * 6) else -1
         if cell < 2:
             lines.append(line)
     return lines
