@@ -126,7 +126,8 @@ class Machine:
         self._initramfs = work / "vm.cpio"
         guest.job_initramfs(self._initramfs,
                             (HERE / "hostile_guest.sh").read_text("utf-8"),
-                            {"usr/bin/eject": self._tool("eject")})
+                            {f"usr/bin/{name}": self._tool(name)
+                             for name in ("eject", "poke")})
         self.boots = 0
         self.token = 0
         self.said = ""              # by the guest, at the end of a run()
@@ -163,8 +164,11 @@ class Machine:
                 "reconnect-ms=200",
                 "-device", "vhost-user-blk-pci,id=good0,chardev=good,addr=6,"
                 f"num-queues=1{props}",
+                # Firmware would wait for a disk whose backend is away.
+                "-boot", "strict=on",
                 "-kernel", str(guest.KERNEL), "-initrd", str(self._initramfs),
-                "-append", "console=ttyS0 quiet panic=-1 no_timer_check"]
+                "-append", "console=ttyS0 quiet panic=-1 no_timer_check "
+                "iomem=relaxed"]
 
     def _boot(self) -> HostileQemu:
         self.boots += 1

@@ -205,6 +205,18 @@ class Stage:
         self.device.plugged = not self.device.deleted(SHORT)
         self.machine.reset()
 
+    def _phase_poke(self, move: Move) -> None:
+        """The driver does not survive that; it begins anew each time."""
+        for seed in range(move.times):
+            big = self.machine.begin(
+                self.device.guest(f"big_{self.setting.kind}"))
+            if not self._guest(f"poke $pci/resource4 3000 {seed}", START) and \
+                    "poked" not in self.machine.said:
+                raise RuntimeError(f"no poke: {self.machine.said}")
+            self.machine.finish(big, SHORT / 4)
+            self.machine.reset()
+            self._guest("up_KIND", START)
+
     def _phase_replug(self, move: Move) -> None:
         self._calm()
         self._guest("down KIND", SHORT)
