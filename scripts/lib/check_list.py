@@ -14,6 +14,7 @@ import unittest
 from dataclasses import replace
 from pathlib import Path
 
+import hostile_run
 import proofs
 from check_run import Test
 
@@ -27,7 +28,7 @@ FUNCTIONAL = TOP / "tests/functional/isolation"
 PLAIN_GROUPS = ("unit", "qtest", "functional", "devices", "rings", "proofs",
                 "code")
 SLOW_GROUPS = ("bare", "compile", "rings-deep", "proofs-deep",
-               "fuzz", "mutation")
+               "fuzz", "mutation", "hostile")
 
 # QEMU's own tests that must pass unchanged: the part of their path that says
 # which device they are about.
@@ -231,6 +232,23 @@ def proof_tests() -> list[Test]:
         test("proofs/docs", 60, "--check-docs")]
 
 
+def hostile_tests() -> list[Test]:
+    """All moves of the hostile backend; some of them, with sanitizers too."""
+    script = str(TOP / "scripts/lib/hostile_run.py")
+
+    def test(name: str, limit: int, *args: str, after: str = FETCHED,
+             **env: str) -> Test:
+        return Test(name, (PYTHON, script, *args), limit, TOP, env, tap=True,
+                    named=True, after=after)
+
+    return [test(f"hostile/{setting}", 14400, "run", setting)
+            for setting in hostile_run.settings()] + [
+        test("functional/hostile-shortly", 1200, "short"),
+        test("code/asan-hostile", 3600, "short", after="code/asan-build",
+             QEMU_BUILD=str(ASAN), HOSTILE_PATIENCE="4", **SANITIZER_ENV),
+        test("functional/hostile-docs", 60, "--check-docs")]
+
+
 def tool_tests(group: str, *runs: tuple[str, int, str, str]) -> list[Test]:
     """Name, limit, script and options of scripts/lib."""
     return [Test(f"{group}/{name}", (PYTHON, str(TOP / "scripts/lib" / script),
@@ -262,4 +280,4 @@ def all_tests() -> list[Test]:
                        ("mutation-sample", 900, "mutate.py", "--sample")) +
             tool_tests("fuzz", ("queue", 900, "fuzz.py", "--seconds 120")) +
             tool_tests("mutation", ("ring-files", 10800, "mutate.py", "")) +
-            code_tests() + slow_tests())
+            code_tests() + hostile_tests() + slow_tests())
