@@ -107,7 +107,8 @@ def code_properties() -> set[str]:
 
 
 def code_events() -> set[str]:
-    return set(re.findall(r"^((?:isolated_queue|vhost_user_isolation)_\w+)\(",
+    return set(re.findall(r"^((?:isolated_queue|vhost_user_(?:isolation|"
+                          r"transport|channel))_\w+)\(",
                           added_by_hooks("hw/virtio/trace-events"),
                           re.MULTILINE))
 
@@ -123,7 +124,7 @@ def code_states() -> set[str]:
 def code_counters() -> set[str]:
     return set(re.findall(
         r'^\s+STAT\("([^"]+)"',
-        read("hw/virtio/vhost-user-isolation-query.c"), re.MULTILINE))
+        read("hw/virtio/vhost-user-isolation-device.c"), re.MULTILINE))
 
 
 # The checks

@@ -2,10 +2,9 @@
  * Proofs of chain pop: any ring, any indirect table, in memory that the guest
  * changes as it is read.
  *
- * virtio-chain.c.inc is a part of QEMU's virtio.c.  What it takes from there
- * is below, as loosely as it can be: guest memory and the answers about it are
- * any value each time they are asked for, accesses are checked against what
- * was granted.  VIRTQUEUE_MAX_SIZE is CHAIN_LIMIT here; nothing depends on how
+ * What virtio-chain.c takes from QEMU is below, as loosely as it can be: guest
+ * memory and the answers about it are any value each time they are asked for,
+ * accesses are checked against what was granted.  VIRTQUEUE_MAX_SIZE is CHAIN_LIMIT here; nothing depends on how
  * large it is.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
@@ -205,7 +204,7 @@ static void *qemu_map_ram_ptr(void *block, hwaddr at)
 #define trace_virtqueue_pop(vq, chain, in, out) ((void)0)
 #define RCU_READ_LOCK_GUARD() ((void)0)
 
-#include "hw/virtio/virtio-chain.c.inc"
+#include "hw/virtio/virtio-chain.c"
 
 static MemoryRegionCache any_cache(uint8_t *mem, hwaddr bytes)
 {

@@ -15,7 +15,7 @@ RING = "hw/virtio/shadow-ring.c"
 INTERNAL = "hw/virtio/shadow-ring-internal.h"
 SPLIT = "hw/virtio/shadow-ring-split.c"
 PACKED = "hw/virtio/shadow-ring-packed.c"
-CHAIN = "hw/virtio/virtio-chain.c.inc"
+CHAIN = "hw/virtio/virtio-chain.c"
 POOL = "hw/virtio/bounce-pool.c"
 
 
