@@ -195,7 +195,8 @@ static const ConfigProp config_props[] = {
     CONFIG_PROP("x-memory-isolation-packed", "OnOffAuto", visit_pin, packed),
     CONFIG_PROP("x-memory-isolation-event-idx", "OnOffAuto", visit_pin,
                 event_idx),
-    CONFIG_PROP("x-memory-isolation-indirect", "OnOffAuto", visit_pin, indirect),
+    CONFIG_PROP("x-memory-isolation-indirect", "OnOffAuto", visit_pin,
+                indirect),
 };
 
 /* Of one property of one class; lives as long as the class. */

@@ -20,7 +20,7 @@
 /** ... and at least, when a backend refuses more */
 #define ISOLATION_RING_MIN 16
 
-/** Queues at most: SET_VRING_KICK and SET_VRING_CALL have eight bits for one. */
+/** Queues at most: SET_VRING_KICK and _CALL have eight bits for one. */
 #define ISOLATION_MAX_QUEUES 256
 
 /** Bytes of a queue's share if the user does not say; sparse. */

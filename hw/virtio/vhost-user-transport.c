@@ -2,8 +2,8 @@
  * vhost-user transport: the socket of a backend that is not trusted.
  *
  * Whatever such a backend says, or does not say, comes through here: answers,
- * messages of its own (vhost-user-channel.c, which reads through here), descriptors, the pipe of a
- * device's state, and the log lines that any of it costs.
+ * messages of its own (vhost-user-channel.c reads through here), descriptors,
+ * the pipe of a device's state, and the log lines that any of it costs.
  *
  * Time.  The main loop waits for an answer, so there is a limit for each, from
  * the first byte sent to the last byte received: one byte a second does not
@@ -58,7 +58,6 @@
  * @name: what messages call the device
  * @limit_ns: of one answer
  * @budget: of all answers
- * @waited_ns: so far
  * @lines: of the log
  * @lines_left_out: since the last one that was printed
  * @closer: one thread that closes, as long as there is something to close
@@ -75,7 +74,6 @@ struct VhostUserTransport {
     char *name;
     int64_t limit_ns;
     WaitBudget budget;
-    uint64_t waited_ns;
     WaitBudget lines;
     unsigned lines_left_out;
     GThreadPool *closer;
@@ -90,6 +88,8 @@ struct VhostUserTransport {
 
 /* Descriptors that QEMU sends with a message at most. */
 #define SEND_FDS 8
+
+static const char closed_socket[] = "it has closed the socket";
 
 static int64_t now_ns(void)
 {
@@ -198,11 +198,6 @@ void vhost_user_transport_set_why(VhostUserTransport *t, const char *why)
     t->why = g_strdup(why);
 }
 
-uint64_t vhost_user_transport_waited(const VhostUserTransport *t)
-{
-    return t->waited_ns;
-}
-
 VhostUserTransport *vhost_user_transport_new(CharBackend *chr,
                                              uint32_t timeout_ms)
 {
@@ -288,7 +283,6 @@ static bool transport_wait(VhostUserTransport *t, int fd, int events)
         now = now_ns();
     }
     wait_budget_spend(&t->budget, now - begun);
-    t->waited_ns += now - begun;
     return ready;
 }
 
@@ -348,7 +342,7 @@ int vhost_user_transport_write(VhostUserTransport *t, const void *msg,
             next += len;
             num_fds = 0;
         } else if (errno != EAGAIN) {
-            return vhost_user_transport_fail(t, -EPIPE, "it has closed the socket");
+            return vhost_user_transport_fail(t, -EPIPE, closed_socket);
         } else if (!transport_wait(t, t->fd, G_IO_OUT)) {
             return vhost_user_transport_fail(t, -ETIMEDOUT, transport_late(t));
         }
@@ -411,12 +405,12 @@ static int transport_read_all(VhostUserTransport *t, void *buf, size_t size)
                                                    &descriptors);
 
         if (descriptors) {
-            return vhost_user_transport_fail(t, -EPROTO, "it sent descriptors that nobody "
-                                  "asked for");
+            return vhost_user_transport_fail(t, -EPROTO, "it sent descriptors "
+                                             "that nobody asked for");
         } else if (len > 0) {
             next += len;
         } else if (len != -EAGAIN) {
-            return vhost_user_transport_fail(t, -EPIPE, "it has closed the socket");
+            return vhost_user_transport_fail(t, -EPIPE, closed_socket);
         } else if (!transport_wait(t, t->fd, G_IO_IN)) {
             return vhost_user_transport_fail(t, -ETIMEDOUT, transport_late(t));
         }
@@ -439,10 +433,12 @@ int vhost_user_transport_read(VhostUserTransport *t, void *msg, size_t max)
     }
     if (header->flags != (VHOST_USER_MESSAGE_VERSION |
                           VHOST_USER_MESSAGE_ANSWER)) {
-        return vhost_user_transport_fail(t, -EPROTO, "its answer has unknown flags");
+        return vhost_user_transport_fail(t, -EPROTO, "its answer has unknown "
+                                         "flags");
     }
     if (header->request != t->request) {
-        return vhost_user_transport_fail(t, -EPROTO, "it answered another message");
+        return vhost_user_transport_fail(t, -EPROTO, "it answered another "
+                                         "message");
     }
     if (header->size > max - sizeof(*header)) {
         return vhost_user_transport_fail(t, -EPROTO, "its answer is too long");

@@ -179,9 +179,6 @@ const char *vhost_user_transport_why(const VhostUserTransport *t);
 /** vhost_user_transport_set_why() - something else was wrong with it; copied */
 void vhost_user_transport_set_why(VhostUserTransport *t, const char *why);
 
-/** vhost_user_transport_waited() - nanoseconds that it was waited for so far */
-uint64_t vhost_user_transport_waited(const VhostUserTransport *t);
-
 /**
  * vhost_user_transport_report() - report what a backend has caused
  * @t: any

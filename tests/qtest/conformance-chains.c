@@ -270,15 +270,15 @@ static const char *table_entry_says_next(Rig *r, const Case *c)
 }
 
 /* Places of buffers, first (to read) and last */
-#define PLACES(_name, _where) \
+#define PLACES(_name, _where) CASES( \
     { .name = "first buffer " _name, .run = first_is_at, .arg = _where }, \
     { .name = "last buffer " _name, .run = last_is_at, .arg = _where }, \
-    { .name = "table " _name, .run = table_is_at, .arg = _where }
+    { .name = "table " _name, .run = table_is_at, .arg = _where })
 
-#define LENGTHS(_name, _len) \
+#define LENGTHS(_name, _len) CASES( \
     { .name = "first buffer of " _name, .run = first_is_long, .arg = _len }, \
     { .name = "last buffer of " _name, .run = last_is_long, .arg = _len }, \
-    { .name = "table of " _name, .run = table_has_bytes, .arg = _len }
+    { .name = "table of " _name, .run = table_has_bytes, .arg = _len })
 
 static const Case cases[] = {
     PLACES("nowhere", WHERE_NOWHERE),

@@ -289,10 +289,10 @@ static const char *notified_beyond(Rig *r, const Case *c)
     return NULL;
 }
 
-#define WORD(_name, _register) \
+#define WORD(_name, _register) CASES( \
     { _name " is kept", queue_word_is_kept, .arg = COMMON(_register) }, \
     { _name " is gone after reset", queue_word_is_gone_after_reset, \
-      .arg = COMMON(_register) }
+      .arg = COMMON(_register) })
 
 static const Case registers[] = {
     { "ids", id_is_virtio },

@@ -164,7 +164,7 @@ static bool read_lines(const Run *run, FILE *from, unsigned *last,
     while (getline(&line, &room, from) > 0) {
         g_auto(GStrv) words = g_strsplit(g_strchomp(line), "\t", 3);
 
-        *last = strtoul(words[0], NULL, 10);
+        *last = g_ascii_strtoull(words[0], NULL, 10);
         if (words[1] && words[2] && *words[2]) {
             note(run, words[1], words[2]);
             g_clear_pointer(open_name, g_free);
