@@ -34,7 +34,8 @@ LOST = ", lost"
 KINDS = ("blk", "net", "scsi", "fs")
 MODES = ("on", "off", "inside")
 FORMATS = ("split", "packed")
-NAME_WIDTH = 48
+NAME_WIDTH = 49
+CELL = rf"((?:[{''.join(LETTERS.values())}]!?){{3}})"
 
 Outcomes = dict[tuple[str, str, str, str], str]   # kind, format, case, mode
 
@@ -126,8 +127,8 @@ def read_page() -> Outcomes:
                      DOCS.read_text("utf-8"))
     for form, part in zip(FORMATS, parts[1:]):
         for line in part.splitlines():
-            found = re.match(r"  (\w+/.*?)\s+(\S+)\s+(\S+)\s+(\S+)\s+(\S+)$",
-                             line)
+            found = re.match(r"  (\w+/.*?)\s+" +
+                             r"\s+".join([CELL] * len(KINDS)) + "$", line)
             if not found:
                 continue
             case, *cells = found.groups()

@@ -88,7 +88,7 @@ static const char *rings_share_memory(Rig *r, const Case *c)
     { "driver's part " _name, ring_is_at, .arg = AVAIL << 8 | _where }, \
     { "device's part " _name, ring_is_at, .arg = USED << 8 | _where }, \
     { "whole ring " _name, ring_is_at, .arg = EVERY << 8 | _where }, \
-    { "whole ring " _name ", then a reset", ring_is_there_and_reset, \
+    { "whole ring " _name ", reset", ring_is_there_and_reset, \
       .arg = EVERY << 8 | _where }
 
 static const Case rings[] = {
