@@ -98,11 +98,16 @@ static bool channel_answer(VhostUserChannel *ch, bool refused)
     ssize_t len = RETRY_ON_EINTR(send(ch->fd, &answer, sizeof(answer),
                                       MSG_DONTWAIT | MSG_NOSIGNAL));
 
-    if (len != sizeof(answer)) {
-        channel_fail(ch, "it does not read the answers to its own messages");
-        return false;
+    if (len == sizeof(answer)) {
+        return true;
     }
-    return true;
+    if (len < 0 && errno != EAGAIN) {
+        /* It has closed its end, and what it said still holds. */
+        channel_close(ch);
+    } else {
+        channel_fail(ch, "it does not read the answers to its own messages");
+    }
+    return false;
 }
 
 /* A whole message is there. */

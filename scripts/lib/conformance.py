@@ -17,7 +17,6 @@ import argparse
 import os
 import re
 import shlex
-import socket
 import subprocess
 import sys
 import tempfile
@@ -34,7 +33,8 @@ LOST = ", lost"
 KINDS = ("blk", "net", "scsi", "fs")
 MODES = ("on", "off", "inside")
 FORMATS = ("split", "packed")
-NAME_WIDTH = 48
+NAME_WIDTH = 51
+CELL = rf"((?:[{''.join(LETTERS.values())}]!?){{3}})"
 
 Outcomes = dict[tuple[str, str, str, str], str]   # kind, format, case, mode
 
@@ -75,7 +75,7 @@ request: that is between the guest and the backend.  A backend that is gone is
 not connected again here.
 
 The backends are the storage daemon of this QEMU (blk),
-``tests/vhost-user-bridge`` (net), ``tests/backends/small-scsi.c`` (scsi) and
+``tests/backends/small-net.c`` (net), ``tests/backends/small-scsi.c`` (scsi) and
 virtiofsd of Debian 13 (fs).
 All but the first are made with libraries that refuse a driver older than virtio
 1.0 or end.
@@ -126,8 +126,8 @@ def read_page() -> Outcomes:
                      DOCS.read_text("utf-8"))
     for form, part in zip(FORMATS, parts[1:]):
         for line in part.splitlines():
-            found = re.match(r"  (\w+/.*?)\s+(\S+)\s+(\S+)\s+(\S+)\s+(\S+)$",
-                             line)
+            found = re.match(r"  (\w+/.*?)\s+" +
+                             r"\s+".join([CELL] * len(KINDS)) + "$", line)
             if not found:
                 continue
             case, *cells = found.groups()
@@ -139,37 +139,22 @@ def read_page() -> Outcomes:
 
 # The run
 
-def udp_socket() -> socket.socket:
-    """On a port that nobody else has."""
-    made = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    made.bind(("127.0.0.1", 0))
-    return made
-
-
-def backends(build: Path, work: Path, sink: int) -> dict[str, str]:
-    """Commands for the environment of the program.
-
-    @sink: a port for what the network sends: if nobody is there, the bridge
-    ends
-    """
+def backends(build: Path, work: Path) -> dict[str, str]:
+    """Commands for the environment of the program."""
     import small_load
     from harness import guest
     image = work / "disk"
     with image.open("wb") as file:
         file.truncate(1 << 20)
     (work / "share").mkdir()
-    with udp_socket() as free:
-        here = free.getsockname()[1]
-    scsi = small_load.compile_backend("scsi")
+    net, scsi = map(small_load.compile_backend, ("net", "scsi"))
     return {
         "CONFORMANCE_BLK": shlex.join([
             str(build / "storage-daemon/qemu-storage-daemon"), "--blockdev",
             "driver=null-co,node-name=n,size=1048576,read-zeroes=on",
             "--export", "type=vhost-user-blk,id=e,node-name=n,writable=on,"
             "num-queues=2,addr.type=unix,addr.path={socket}"]),
-        "CONFORMANCE_NET": shlex.join([
-            str(build / "tests/vhost-user-bridge"), "-u", "{socket}",
-            "-l", f"127.0.0.1:{here}", "-r", f"127.0.0.1:{sink}"]),
+        "CONFORMANCE_NET": shlex.join([str(net), "{socket}"]),
         "CONFORMANCE_SCSI": shlex.join([str(scsi), "{socket}", str(image)]),
         "CONFORMANCE_FS": shlex.join([
             *guest.program("virtiofsd-rust"), "--socket-path={socket}",
@@ -193,14 +178,12 @@ def run(build: Path, work: Path, before: Outcomes) -> tuple[int, Outcomes]:
         f"{kind}/{form}/{case}\t{mode}\t{what}\n"
         for (kind, form, case, mode), what in before.items()), "utf-8")
     seen.touch()
-    sink = udp_socket()
-    env = {**os.environ, **backends(build, work, sink.getsockname()[1]),
+    env = {**os.environ, **backends(build, work),
            "QTEST_QEMU_BINARY": str(build / "qemu-system-x86_64"),
            "CONFORMANCE_EXPECT": str(expect), "CONFORMANCE_OUT": str(seen)}
     done = subprocess.run(
         [str(build / "tests/qtest/vhost-user-conformance-test"), "--tap",
          "-k"], cwd=build, env=env, check=False)
-    sink.close()
     return done.returncode, read_lines(seen)
 
 

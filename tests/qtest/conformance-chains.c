@@ -269,32 +269,51 @@ static const char *table_entry_says_next(Rig *r, const Case *c)
     return offer_table(r, table);
 }
 
-/* Places of buffers, first (to read) and last */
-#define PLACES(_name, _where) CASES( \
-    { .name = "first buffer " _name, .run = first_is_at, .arg = _where }, \
-    { .name = "last buffer " _name, .run = last_is_at, .arg = _where }, \
-    { .name = "table " _name, .run = table_is_at, .arg = _where })
-
-#define LENGTHS(_name, _len) CASES( \
-    { .name = "first buffer of " _name, .run = first_is_long, .arg = _len }, \
-    { .name = "last buffer of " _name, .run = last_is_long, .arg = _len }, \
-    { .name = "table of " _name, .run = table_has_bytes, .arg = _len })
+#define AT(_name, _run, _arg) { .name = _name, .run = _run, .arg = _arg }
 
 static const Case cases[] = {
-    PLACES("nowhere", WHERE_NOWHERE),
-    PLACES("beyond the end of RAM", WHERE_END),
-    PLACES("at the end of everything", WHERE_MAX),
-    PLACES("in the device's registers", WHERE_DEVICE),
-    PLACES("in ROM", WHERE_ROM),
-    PLACES("in the screen", WHERE_HOLE),
-    PLACES("beyond the processor", WHERE_HIGH),
-    LENGTHS("0 bytes", 0),
-    LENGTHS("1 byte", 1),
-    LENGTHS("15 bytes", 15),
-    LENGTHS("17 bytes", 17),
-    LENGTHS("2 GiB", 0x80000000),
-    LENGTHS("4 GiB - 1", 0xffffffff),
-    LENGTHS("4 GiB - 16", 0xfffffff0),
+    AT("first buffer nowhere", first_is_at, WHERE_NOWHERE),
+    AT("last buffer nowhere", last_is_at, WHERE_NOWHERE),
+    AT("table nowhere", table_is_at, WHERE_NOWHERE),
+    AT("first buffer beyond the end of RAM", first_is_at, WHERE_END),
+    AT("last buffer beyond the end of RAM", last_is_at, WHERE_END),
+    AT("table beyond the end of RAM", table_is_at, WHERE_END),
+    AT("first buffer at the end of everything", first_is_at, WHERE_MAX),
+    AT("last buffer at the end of everything", last_is_at, WHERE_MAX),
+    AT("table at the end of everything", table_is_at, WHERE_MAX),
+    AT("first buffer in the device's registers", first_is_at, WHERE_DEVICE),
+    AT("last buffer in the device's registers", last_is_at, WHERE_DEVICE),
+    AT("table in the device's registers", table_is_at, WHERE_DEVICE),
+    AT("first buffer in ROM", first_is_at, WHERE_ROM),
+    AT("last buffer in ROM", last_is_at, WHERE_ROM),
+    AT("table in ROM", table_is_at, WHERE_ROM),
+    AT("first buffer in the screen", first_is_at, WHERE_HOLE),
+    AT("last buffer in the screen", last_is_at, WHERE_HOLE),
+    AT("table in the screen", table_is_at, WHERE_HOLE),
+    AT("first buffer beyond the processor", first_is_at, WHERE_HIGH),
+    AT("last buffer beyond the processor", last_is_at, WHERE_HIGH),
+    AT("table beyond the processor", table_is_at, WHERE_HIGH),
+    AT("first buffer of 0 bytes", first_is_long, 0),
+    AT("last buffer of 0 bytes", last_is_long, 0),
+    AT("table of 0 bytes", table_has_bytes, 0),
+    AT("first buffer of 1 byte", first_is_long, 1),
+    AT("last buffer of 1 byte", last_is_long, 1),
+    AT("table of 1 byte", table_has_bytes, 1),
+    AT("first buffer of 15 bytes", first_is_long, 15),
+    AT("last buffer of 15 bytes", last_is_long, 15),
+    AT("table of 15 bytes", table_has_bytes, 15),
+    AT("first buffer of 17 bytes", first_is_long, 17),
+    AT("last buffer of 17 bytes", last_is_long, 17),
+    AT("table of 17 bytes", table_has_bytes, 17),
+    AT("first buffer of 2 GiB", first_is_long, 0x80000000),
+    AT("last buffer of 2 GiB", last_is_long, 0x80000000),
+    AT("table of 2 GiB", table_has_bytes, 0x80000000),
+    AT("first buffer of 4 GiB - 1", first_is_long, 0xffffffff),
+    AT("last buffer of 4 GiB - 1", last_is_long, 0xffffffff),
+    AT("table of 4 GiB - 1", table_has_bytes, 0xffffffff),
+    AT("first buffer of 4 GiB - 16", first_is_long, 0xfffffff0),
+    AT("last buffer of 4 GiB - 16", last_is_long, 0xfffffff0),
+    AT("table of 4 GiB - 16", table_has_bytes, 0xfffffff0),
     { "head with unknown flags", flags_of_head, .arg = 0x70 },
     { "head is writable", flags_of_head, .arg = WRITE },
     { "head is a table and is not", flags_of_head, .arg = INDIRECT },

@@ -129,7 +129,7 @@ const Kind conformance_kinds[] = {
                   "read-zeroes=on"
                   " -device virtio-blk-pci,id=d,drive=n,num-queues=2",
         .backend = "CONFORMANCE_BLK",
-        .num_queues = 2, .queue = 0, .legacy = true,
+        .num_queues = 2, .queue = 0, .legacy = true, .reconnects = true,
         .request = blk_request, .good = blk_good,
     }, {
         .name = "net",
@@ -138,14 +138,14 @@ const Kind conformance_kinds[] = {
         .inside = "-netdev user,id=n"
                   " -device virtio-net-pci,id=d,netdev=n,romfile=",
         .backend = "CONFORMANCE_NET",
-        .num_queues = 2, .queue = 1, .legacy = true,
+        .num_queues = 2, .queue = 1, .legacy = true, .reconnects = true,
         .request = net_request, .good = net_good,
     }, {
         .name = "scsi",
         .vhost = "-device vhost-user-scsi-pci,id=d,chardev=c,num_queues=1%s",
         .inside = "-device virtio-scsi-pci,id=d,num_queues=1",
         .backend = "CONFORMANCE_SCSI",
-        .num_queues = 3, .queue = 2, .legacy = true,
+        .num_queues = 3, .queue = 2, .legacy = true, .reconnects = true,
         .request = scsi_request, .good = scsi_good,
     }, {
         .name = "fs",

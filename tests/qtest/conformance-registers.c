@@ -142,7 +142,7 @@ static const char *queue_beyond_has_no_size(Rig *r, const Case *c)
     return as_it_should(read16(r, COMMON(queue_size)) == 0);
 }
 
-static const char *queue_word_is_kept(Rig *r, const Case *c)
+static const char *queue_word_kept(Rig *r, const Case *c)
 {
     negotiating(r);
     write16(r, COMMON(queue_select), r->kind->queue);
@@ -150,7 +150,7 @@ static const char *queue_word_is_kept(Rig *r, const Case *c)
     return as_it_should(rig_read32(r, c->arg) == 0x123000);
 }
 
-static const char *queue_word_is_gone_after_reset(Rig *r, const Case *c)
+static const char *queue_word_gone(Rig *r, const Case *c)
 {
     negotiating(r);
     write16(r, COMMON(queue_select), r->kind->queue);
@@ -289,10 +289,8 @@ static const char *notified_beyond(Rig *r, const Case *c)
     return NULL;
 }
 
-#define WORD(_name, _register) CASES( \
-    { _name " is kept", queue_word_is_kept, .arg = COMMON(_register) }, \
-    { _name " is gone after reset", queue_word_is_gone_after_reset, \
-      .arg = COMMON(_register) })
+#define WORD(_name, _run, _register) \
+    { .name = _name, .run = _run, .arg = COMMON(_register) }
 
 static const Case registers[] = {
     { "ids", id_is_virtio },
@@ -330,12 +328,30 @@ static const Case registers[] = {
     { "queue 1023 has no size", queue_beyond_has_no_size, .arg = 1023 },
     { "queue 1024 has no size", queue_beyond_has_no_size, .arg = 1024 },
     { "queue 65535 has no size", queue_beyond_has_no_size, .arg = 65535 },
-    WORD("descriptors' low word", queue_desc_lo),
-    WORD("descriptors' high word", queue_desc_hi),
-    WORD("driver's low word", queue_avail_lo),
-    WORD("driver's high word", queue_avail_hi),
-    WORD("device's low word", queue_used_lo),
-    WORD("device's high word", queue_used_hi),
+    WORD("descriptors' low word is kept", queue_word_kept,
+         queue_desc_lo),
+    WORD("descriptors' low word is 0 after reset", queue_word_gone,
+         queue_desc_lo),
+    WORD("descriptors' high word is kept", queue_word_kept,
+         queue_desc_hi),
+    WORD("descriptors' high word is 0 after reset", queue_word_gone,
+         queue_desc_hi),
+    WORD("driver's low word is kept", queue_word_kept,
+         queue_avail_lo),
+    WORD("driver's low word is 0 after reset", queue_word_gone,
+         queue_avail_lo),
+    WORD("driver's high word is kept", queue_word_kept,
+         queue_avail_hi),
+    WORD("driver's high word is 0 after reset", queue_word_gone,
+         queue_avail_hi),
+    WORD("device's low word is kept", queue_word_kept,
+         queue_used_lo),
+    WORD("device's low word is 0 after reset", queue_word_gone,
+         queue_used_lo),
+    WORD("device's high word is kept", queue_word_kept,
+         queue_used_hi),
+    WORD("device's high word is 0 after reset", queue_word_gone,
+         queue_used_hi),
     { "size is a power of two", size_is_a_power_of_two },
     { "size 1 is kept", size_is_kept, .arg = 1 },
     { "size 8 is kept", size_is_kept, .arg = 8 },

@@ -120,9 +120,9 @@ static char *machine_args(Rig *r, const char *socket)
                                  ",memory-isolation=on" : "");
         g_string_append_printf(
             args, " -object memory-backend-memfd,id=shared,size=16M,share=on"
-            " -M pc%s -chardev socket,id=c,path=%s,reconnect-ms=20 %s",
+            " -M pc%s -chardev socket,id=c,path=%s%s %s",
             r->mode == MODE_ON ? "" : ",memory-backend=shared", socket,
-            device);
+            r->kind->reconnects ? ",reconnect-ms=20" : "", device);
     }
     g_string_append_printf(args, ",addr=%d,packed=%s", SLOT,
                            r->packed ? "on" : "off");

@@ -83,22 +83,53 @@ static const char *rings_share_memory(Rig *r, const Case *c)
     return NULL;
 }
 
-#define PLACES(_name, _where) CASES( \
-    { "descriptors " _name, ring_is_at, .arg = DESC << 8 | _where }, \
-    { "driver's part " _name, ring_is_at, .arg = AVAIL << 8 | _where }, \
-    { "device's part " _name, ring_is_at, .arg = USED << 8 | _where }, \
-    { "whole ring " _name, ring_is_at, .arg = EVERY << 8 | _where }, \
-    { "whole ring " _name ", then a reset", ring_is_there_and_reset, \
-      .arg = EVERY << 8 | _where })
+#define AT(_name, _run, _part, _where) \
+    { .name = _name, .run = _run, .arg = _part << 8 | _where }
 
 static const Case rings[] = {
-    PLACES("nowhere", WHERE_NOWHERE),
-    PLACES("beyond the end of RAM", WHERE_END),
-    PLACES("at the end of everything", WHERE_MAX),
-    PLACES("in the device's registers", WHERE_DEVICE),
-    PLACES("in ROM", WHERE_ROM),
-    PLACES("in the screen", WHERE_HOLE),
-    PLACES("beyond the processor", WHERE_HIGH),
+    AT("descriptors nowhere", ring_is_at, DESC, WHERE_NOWHERE),
+    AT("driver's part nowhere", ring_is_at, AVAIL, WHERE_NOWHERE),
+    AT("device's part nowhere", ring_is_at, USED, WHERE_NOWHERE),
+    AT("whole ring nowhere", ring_is_at, EVERY, WHERE_NOWHERE),
+    AT("whole ring nowhere, reset", ring_is_there_and_reset,
+       EVERY, WHERE_NOWHERE),
+    AT("descriptors beyond the end of RAM", ring_is_at, DESC, WHERE_END),
+    AT("driver's part beyond the end of RAM", ring_is_at, AVAIL, WHERE_END),
+    AT("device's part beyond the end of RAM", ring_is_at, USED, WHERE_END),
+    AT("whole ring beyond the end of RAM", ring_is_at, EVERY, WHERE_END),
+    AT("whole ring beyond the end of RAM, reset", ring_is_there_and_reset,
+       EVERY, WHERE_END),
+    AT("descriptors at the end of everything", ring_is_at, DESC, WHERE_MAX),
+    AT("driver's part at the end of everything", ring_is_at, AVAIL, WHERE_MAX),
+    AT("device's part at the end of everything", ring_is_at, USED, WHERE_MAX),
+    AT("whole ring at the end of everything", ring_is_at, EVERY, WHERE_MAX),
+    AT("whole ring at the end of everything, reset", ring_is_there_and_reset,
+       EVERY, WHERE_MAX),
+    AT("descriptors in the device's registers", ring_is_at, DESC, WHERE_DEVICE),
+    AT("driver's part in the device's registers", ring_is_at,
+       AVAIL, WHERE_DEVICE),
+    AT("device's part in the device's registers", ring_is_at,
+       USED, WHERE_DEVICE),
+    AT("whole ring in the device's registers", ring_is_at, EVERY, WHERE_DEVICE),
+    AT("whole ring in the device's registers, reset", ring_is_there_and_reset,
+       EVERY, WHERE_DEVICE),
+    AT("descriptors in ROM", ring_is_at, DESC, WHERE_ROM),
+    AT("driver's part in ROM", ring_is_at, AVAIL, WHERE_ROM),
+    AT("device's part in ROM", ring_is_at, USED, WHERE_ROM),
+    AT("whole ring in ROM", ring_is_at, EVERY, WHERE_ROM),
+    AT("whole ring in ROM, reset", ring_is_there_and_reset, EVERY, WHERE_ROM),
+    AT("descriptors in the screen", ring_is_at, DESC, WHERE_HOLE),
+    AT("driver's part in the screen", ring_is_at, AVAIL, WHERE_HOLE),
+    AT("device's part in the screen", ring_is_at, USED, WHERE_HOLE),
+    AT("whole ring in the screen", ring_is_at, EVERY, WHERE_HOLE),
+    AT("whole ring in the screen, reset", ring_is_there_and_reset,
+       EVERY, WHERE_HOLE),
+    AT("descriptors beyond the processor", ring_is_at, DESC, WHERE_HIGH),
+    AT("driver's part beyond the processor", ring_is_at, AVAIL, WHERE_HIGH),
+    AT("device's part beyond the processor", ring_is_at, USED, WHERE_HIGH),
+    AT("whole ring beyond the processor", ring_is_at, EVERY, WHERE_HIGH),
+    AT("whole ring beyond the processor, reset", ring_is_there_and_reset,
+       EVERY, WHERE_HIGH),
     { "descriptors off by one", ring_is_off_by, .arg = DESC << 8 | 1 },
     { "descriptors off by eight", ring_is_off_by, .arg = DESC << 8 | 8 },
     { "driver's part off by one", ring_is_off_by, .arg = AVAIL << 8 | 1 },

@@ -341,7 +341,6 @@ static const Case cases[] = {
     STEPS("queue enabled while stopped, then a reset", "0adgfosqec0"),
     STEPS("no bus mastering", "Sbrk"),
     STEPS("no bus mastering for a while", "SbBrw"),
-    STEPS("no bus mastering under a request", "SrbBw"),
     STEPS("no bus mastering at the start", "bIorB"),
     STEPS("no bus mastering, and a reset", "Sb0B"),
     STEPS("no registers for a while", "SmMrw"),

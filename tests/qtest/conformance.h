@@ -45,6 +45,7 @@ typedef struct Rig Rig;
  * @num_queues: that it has
  * @queue: the one that takes requests
  * @legacy: it has the interface of virtio 0.9
+ * @reconnects: it waits for a connection, and notices a new one
  * @request: fill @descs with a proper request and return how many
  * @good: was it answered as it should be?
  */
@@ -56,6 +57,7 @@ typedef struct Kind {
     unsigned num_queues;
     unsigned queue;
     bool legacy;
+    bool reconnects;
     unsigned (*request)(Rig *r, GuestDesc *descs);
     bool (*good)(Rig *r);
 } Kind;

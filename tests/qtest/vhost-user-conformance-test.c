@@ -92,6 +92,18 @@ static const char *run_case(Rig *r, const Case *c)
     return rig_backend_lives(r) ? what : BACKEND_ENDS;
 }
 
+/* The backend is gone, or goes now; others may be lost and not gone. */
+static const char *why_lost(Rig *r, const char *what)
+{
+    for (unsigned i = 0; r->mode == MODE_ON && i < 2000; i++) {
+        if (!rig_backend_lives(r)) {
+            return BACKEND_ENDS;
+        }
+        g_usleep(1000);
+    }
+    return what;
+}
+
 /* One line for each case from number @first on. */
 static void child(const Run *run, const char *dir, unsigned first, FILE *to)
 {
@@ -121,6 +133,7 @@ static void child(const Run *run, const char *dir, unsigned first, FILE *to)
                 fprintf(to, "%s\n", what);
                 continue;
             }
+            what = why_lost(r, what);
             fprintf(to, "%s%s\n", what,
                     g_str_equal(what, BACKEND_ENDS) ? "" : LOST);
             rig_end(r);
@@ -164,7 +177,7 @@ static bool read_lines(const Run *run, FILE *from, unsigned *last,
     while (getline(&line, &room, from) > 0) {
         g_auto(GStrv) words = g_strsplit(g_strchomp(line), "\t", 3);
 
-        *last = g_ascii_strtoull(words[0], NULL, 10);
+        g_assert_cmpint(sscanf(words[0], "%u", last), ==, 1);
         if (words[1] && words[2] && *words[2]) {
             note(run, words[1], words[2]);
             g_clear_pointer(open_name, g_free);

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import net_testpmd
-from harness import (HarnessError, debian, guest, socket_folder, wait_until)
+from harness import HarnessError, debian, guest, socket_folder, wait_until
 from net_frames import Exchange
 from net_guest import Console, add_interface
 
