@@ -122,7 +122,7 @@ class Machine:
         image = work / "disk.img"
         with image.open("wb") as out:
             out.truncate(4 << 20)
-        self.disk = Backend(work, image, queues=1, name="honest").start()
+        self.disk = Backend(work, image, queues=1, name="honest")
         self._initramfs = work / "vm.cpio"
         guest.job_initramfs(self._initramfs,
                             (HERE / "hostile_guest.sh").read_text("utf-8"),
@@ -172,8 +172,9 @@ class Machine:
 
     def _boot(self) -> HostileQemu:
         self.boots += 1
-        if not self.disk.is_running():
-            self.disk.start()
+        # It may abort a little after a connection of it has ended.
+        self.disk.stop()
+        self.disk.start()
         qemu = HostileQemu(self.work, self.sockets, self._args())
         if not qemu.wait_serial("^HOSTILE ready", GUEST_SECONDS):
             raise RuntimeError("the guest does not boot; see " +
