@@ -48,7 +48,11 @@ class HotDevice:
                                  "memory-isolation-size": REGION}
         if self.setting.iothread:
             found["iothread"] = "io0"
-        return {**found, **self.move.props}
+        for name, value in self.move.props.items():
+            # Experimental in some versions.
+            experimental = f"x-{name}" in self.machine.properties
+            found[f"x-{name}" if experimental else name] = value
+        return found
 
     def _add_chardev(self) -> None:
         # A file system could not wait for its connection at first.

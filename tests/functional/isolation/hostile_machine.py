@@ -132,10 +132,10 @@ class Machine:
         self.token = 0
         self.said = ""              # by the guest, at the end of a run()
         self.qemu = self._boot()
-        # A build that has the properties of a later one.
-        self.mended = any(
-            p["name"] == "memory-isolation-timeout-ms" for p in self.qmp(
-                "device-list-properties", typename="vhost-user-blk-pci"))
+        self.properties = {p["name"] for p in self.qmp(
+            "device-list-properties", typename="vhost-user-blk-pci")}
+        # A file system can wait for its connection.
+        self.mended = "memory-isolation-timeout-ms" in self.properties
 
     def qmp(self, name: str, **args: Any) -> Any:
         return self.qemu.monitor.command(name, STUCK_SECONDS, **args)
