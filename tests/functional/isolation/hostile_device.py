@@ -48,7 +48,11 @@ class HotDevice:
                                  "memory-isolation-size": REGION}
         if self.setting.iothread:
             found["iothread"] = "io0"
-        return {**found, **self.move.props}
+        for name, value in self.move.props.items():
+            # Experimental in some versions.
+            experimental = f"x-{name}" in self.machine.properties
+            found[f"x-{name}" if experimental else name] = value
+        return found
 
     def _add_chardev(self) -> None:
         # A file system could not wait for its connection at first.
@@ -59,12 +63,24 @@ class HotDevice:
                 "server": False, **again, "addr": {"type": "unix", "data": {
                     "path": str(self.machine.bad_socket(self.number))}}}})
 
+    def _insist(self, name: str, **args: Any) -> None:
+        """Again while the chardev is just connecting."""
+        said = ""
+        for _ in range(_TRIES):
+            said = self.attempt(name, **args)
+            if "try again" not in said:
+                break
+            time.sleep(0.05)
+        if said:
+            raise CommandFailed(said)
+
     def plug(self) -> None:
         """Raises CommandFailed if QEMU refuses."""
         self._add_chardev()
         if self.setting.kind == "net":
-            self.qmp("netdev_add", type="vhost-user", id=f"net{self.number}",
-                     chardev=f"char{self.number}", **self._isolation())
+            self._insist("netdev_add", type="vhost-user",
+                         id=f"net{self.number}",
+                         chardev=f"char{self.number}", **self._isolation())
         self.plug_again()
 
     def plug_again(self) -> None:
@@ -76,15 +92,9 @@ class HotDevice:
         else:
             members.update(chardev=f"char{self.number}", **self._isolation())
         self.machine.qemu.monitor.events.clear()
-        for _ in range(_TRIES):
-            said = self.attempt("device_add", driver=DRIVERS[kind],
-                                id=f"bad{self.number}",
-                                addr=f"{self._slot:#x}", **members)
-            if "try again" not in said:
-                break
-            time.sleep(0.05)
-        if said:
-            raise CommandFailed(said)
+        self._insist("device_add", driver=DRIVERS[kind],
+                     id=f"bad{self.number}", addr=f"{self._slot:#x}",
+                     **members)
         self.plugged = True
 
     # Unplug

@@ -122,7 +122,7 @@ class Machine:
         image = work / "disk.img"
         with image.open("wb") as out:
             out.truncate(4 << 20)
-        self.disk = Backend(work, image, queues=1, name="honest").start()
+        self.disk = Backend(work, image, queues=1, name="honest")
         self._initramfs = work / "vm.cpio"
         guest.job_initramfs(self._initramfs,
                             (HERE / "hostile_guest.sh").read_text("utf-8"),
@@ -132,10 +132,10 @@ class Machine:
         self.token = 0
         self.said = ""              # by the guest, at the end of a run()
         self.qemu = self._boot()
-        # A build that has the properties of a later one.
-        self.mended = any(
-            p["name"] == "memory-isolation-timeout-ms" for p in self.qmp(
-                "device-list-properties", typename="vhost-user-blk-pci"))
+        self.properties = {p["name"] for p in self.qmp(
+            "device-list-properties", typename="vhost-user-blk-pci")}
+        # A file system can wait for its connection.
+        self.mended = "memory-isolation-timeout-ms" in self.properties
 
     def qmp(self, name: str, **args: Any) -> Any:
         return self.qemu.monitor.command(name, STUCK_SECONDS, **args)
@@ -172,8 +172,9 @@ class Machine:
 
     def _boot(self) -> HostileQemu:
         self.boots += 1
-        if not self.disk.is_running():
-            self.disk.start()
+        # It may abort a little after a connection of it has ended.
+        self.disk.stop()
+        self.disk.start()
         qemu = HostileQemu(self.work, self.sockets, self._args())
         if not qemu.wait_serial("^HOSTILE ready", GUEST_SECONDS):
             raise RuntimeError("the guest does not boot; see " +

@@ -134,7 +134,8 @@ class Stage:
                 device.plug()
         except CommandFailed as err:
             return f"refused: {err}"
-        up = self._guest("up_KIND", SHORT if move.phase == "plug" else START)
+        up = self._guest("up_KIND", SHORT if move.phase == "plug" and
+                         not move.expect else START)
         if move.phase != "plug":
             if not up or not self._guest("io_KIND", START):
                 raise RuntimeError("the device does not " +
@@ -239,8 +240,10 @@ class Stage:
     # What became of the device
 
     def _works(self) -> bool:
-        what = self.device.move.io
-        return self._guest(f"{what}_KIND", SHORT if what == "io" else START)
+        """What must work is waited for; of the rest one wants to know."""
+        move = self.device.move
+        return self._guest(f"{move.io}_KIND", PATIENCE if move.expect
+                           else SHORT)
 
     def _what_works(self, up: bool) -> str:
         if not self.device.plugged:
