@@ -168,7 +168,4 @@ const char *rig_wait(Rig *r);
 /** Reset, start, and a proper request: whether that is answered. */
 bool rig_recovers(Rig *r);
 
-/* A list in a macro's value looks like comma operators to checkpatch.pl. */
-#define CASES(...) __VA_ARGS__
-
 #endif /* TESTS_QTEST_CONFORMANCE_H */
