@@ -68,9 +68,12 @@ class HotDevice:
         said = ""
         for _ in range(_TRIES):
             said = self.attempt(name, **args)
-            if "try again" not in said:
+            if "not found" in said:
+                # A netdev that is refused takes its chardev with it.
+                self._add_chardev()
+            elif "try again" not in said:
                 break
-            time.sleep(0.05)
+            time.sleep(0.1)
         if said:
             raise CommandFailed(said)
 

@@ -175,10 +175,18 @@ class Machine:
         # It may abort a little after a connection of it has ended.
         self.disk.stop()
         self.disk.start()
-        qemu = HostileQemu(self.work, self.sockets, self._args())
-        if not qemu.wait_serial("^HOSTILE ready", GUEST_SECONDS):
-            raise RuntimeError("the guest does not boot; see " +
-                               str(qemu.serial_log))
+        qemu = None
+        try:
+            qemu = HostileQemu(self.work, self.sockets, self._args())
+            if not qemu.wait_serial("^HOSTILE ready", GUEST_SECONDS):
+                raise RuntimeError("the guest does not boot; see " +
+                                   str(qemu.serial_log))
+        except BaseException:
+            # Nobody has this machine yet who could end it.
+            if qemu:
+                qemu.end()
+            self.disk.stop()
+            raise
         return qemu
 
     def reboot(self) -> None:
