@@ -413,15 +413,18 @@ static void connection_config_changed(void *opaque)
     VhostUserIsolation *iso = opaque;
     struct vhost_dev *dev = iso->devs[0];
 
-    if (dev && isolation_connection_alive(iso)) {
+    if (dev && dev->config_ops &&
+        dev->config_ops->vhost_dev_config_notifier &&
+        isolation_connection_alive(iso)) {
         dev->config_ops->vhost_dev_config_notifier(dev);
     }
 }
 
-/* Whoever does not listen to changes needs no channel. */
+/* A device whose configuration is QEMU's has nothing to be told of. */
 static bool dev_listens(const struct vhost_dev *dev)
 {
-    return dev->config_ops && dev->config_ops->vhost_dev_config_notifier;
+    return virtio_has_feature(dev->protocol_features,
+                              VHOST_USER_PROTOCOL_F_CONFIG);
 }
 
 int vhost_user_isolation_setup_channel(struct vhost_dev *dev)
