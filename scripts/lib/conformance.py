@@ -171,19 +171,29 @@ def read_lines(path: Path) -> Outcomes:
     return outcomes
 
 
+# virtiofsd ends over features that it does not know, sooner or later.
+RACES = {("fs", form, "steps/all features that could be", "on")
+         for form in ("split", "packed")}
+
+
 def run(build: Path, work: Path, before: Outcomes) -> tuple[int, Outcomes]:
-    """The program's status, and what the cases saw."""
+    """The program's status, and what the cases saw.
+
+    To compare with @before is to run those with isolation; without, all.
+    """
+    only = [f"-r=/x86_64/conformance/{kind}/on" for kind in KINDS if before]
     expect, seen = work / "expect", work / "seen"
     expect.write_text("".join(
         f"{kind}/{form}/{case}\t{mode}\t{what}\n"
-        for (kind, form, case, mode), what in before.items()), "utf-8")
+        for (kind, form, case, mode), what in before.items()
+        if (kind, form, case, mode) not in RACES), "utf-8")
     seen.touch()
     env = {**os.environ, **backends(build, work),
            "QTEST_QEMU_BINARY": str(build / "qemu-system-x86_64"),
            "CONFORMANCE_EXPECT": str(expect), "CONFORMANCE_OUT": str(seen)}
     done = subprocess.run(
         [str(build / "tests/qtest/vhost-user-conformance-test"), "--tap",
-         "-k"], cwd=build, env=env, check=False)
+         "-k", *only], cwd=build, env=env, check=False)
     return done.returncode, read_lines(seen)
 
 
