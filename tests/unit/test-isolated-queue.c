@@ -195,6 +195,24 @@ static void used_lengths(QueueHarness *h)
     g_assert_cmpint(isolated_queue_state(h->q), ==, ISOLATED_QUEUE_RUNNING);
 }
 
+/* Nothing was written, and nothing can be: no more than a way of speaking. */
+static void length_of_nothing(QueueHarness *h)
+{
+    queue_offer(h, 100, 0);
+    queue_settle(h);
+    g_assert_nonnull(backend_fetch(h));
+    backend_use(h, 0, 0, 100);
+    backend_publish(h);
+    queue_settle(h);
+    g_assert_cmpuint(queue_collect(h), ==, 1);
+    g_assert_cmpuint(STAT(h, clamped), ==, 0);
+}
+
+static void test_length_of_nothing(void)
+{
+    queue_run_matrix(&defaults, length_of_nothing);
+}
+
 static void test_used_lengths(void)
 {
     const QueueParams all = { .all_writable = true };
@@ -273,15 +291,15 @@ static int64_t cpu_ns_at_rest(QueueHarness *h)
 static void assert_at_rest(QueueHarness *h)
 {
     unsigned looks = h->guest->num_looks;
-    int64_t needed;
+    int64_t spent;
 
     /*
      * Time that a host took from us is counted too: once without will do.  A
      * queue that never rests ends with the test's time.
      */
     do {
-        needed = cpu_ns_at_rest(h);
-    } while (needed >= 10 * SCALE_MS);
+        spent = cpu_ns_at_rest(h);
+    } while (spent >= 10 * SCALE_MS);
     g_assert_cmpuint(qatomic_read(&h->guest->num_looks), ==, looks);
 }
 
@@ -326,136 +344,6 @@ static void test_parked(void)
     queue_run_matrix(&few_bytes, waits_for_room);
 }
 
-static void offer_bufs(QueueHarness *h, bool writable, unsigned num,
-                       uint32_t len)
-{
-    MockGuestRequest *r = mock_guest_get(h->guest);
-
-    while (num--) {
-        mock_guest_add(h->guest, r, writable, len, 4096, 0);
-    }
-    queue_offer_request(h, r);
-}
-
-/* As large as the share, while there are no descriptors either. */
-static void waits_for_the_whole_share(QueueHarness *h)
-{
-    queue_offer_many(h, 6, 16, 0);
-    offer_bufs(h, false, 4, 16 * KiB);
-    queue_settle(h);
-    g_assert_cmpint(isolated_queue_state(h->q), ==, ISOLATED_QUEUE_RUNNING);
-    g_assert_true(h->parked);
-    queue_finish(h);
-    g_assert_cmpuint(STAT(h, requests), ==, 7);
-}
-
-static void test_whole_share(void)
-{
-    const QueueParams params = {
-        .ring_size = 8, .indirect = true, .share = 64 * KiB,
-    };
-
-    queue_run_matrix(&params, waits_for_the_whole_share);
-}
-
-/* A receive buffer gets a table, unless that is what does not fit. */
-static void receives_without_table(QueueHarness *h)
-{
-    const BackendRequest *r;
-
-    offer_bufs(h, true, 4, 12 * KiB);
-    queue_settle(h);
-    r = backend_fetch(h);
-    g_assert_nonnull(r);
-    g_assert_true(r->ring.indirect);
-    queue_finish(h);
-
-    offer_bufs(h, true, 4, 16 * KiB);
-    queue_settle(h);
-    g_assert_false(h->parked);
-    r = backend_fetch(h);
-    g_assert_nonnull(r);
-    g_assert_false(r->ring.indirect);
-    queue_finish(h);
-}
-
-/* It takes a table, and there is no room for one. */
-static void can_never_receive(QueueHarness *h)
-{
-    offer_bufs(h, true, 16, 4 * KiB);
-    queue_assert_broken(h, ISOLATED_QUEUE_FAULT_GUEST,
-                        "memory-isolation-size");
-    g_assert_cmpuint(backend_fetch_all(h), ==, 0);
-    g_assert_cmpuint(STAT(h, parked), ==, 0);
-}
-
-static void test_receive(void)
-{
-    const QueueParams params = {
-        .ring_size = 8, .indirect = true, .share = 64 * KiB,
-    };
-
-    queue_run_matrix(&params, receives_without_table);
-    queue_run_matrix(&params, can_never_receive);
-}
-
-static void can_never_fit(QueueHarness *h)
-{
-    queue_offer(h, 16, 64 * KiB);
-    queue_assert_broken(h, ISOLATED_QUEUE_FAULT_GUEST,
-                        "memory-isolation-size");
-    g_assert_cmpuint(backend_fetch_all(h), ==, 0);
-    g_assert_cmpuint(STAT(h, parked), ==, 0);
-}
-
-static void test_too_large(void)
-{
-    const QueueParams params = { .share = 64 * KiB };
-
-    queue_run_matrix(&params, can_never_fit);
-}
-
-static void too_many_descriptors(QueueHarness *h)
-{
-    queue_offer(h, 16, 0);
-    offer_bufs(h, false, 8, 1);
-    queue_finish(h);
-    offer_bufs(h, false, 9, 1);
-    queue_assert_broken(h, ISOLATED_QUEUE_FAULT_GUEST,
-                        "takes no indirect descriptors");
-}
-
-static void test_too_long(void)
-{
-    const QueueParams params = { .ring_size = 8 };
-
-    queue_run_matrix(&params, too_many_descriptors);
-}
-
-static void many_descriptors(QueueHarness *h)
-{
-    for (unsigned num = 8; num <= 1000; num += 124) {
-        const BackendRequest *r;
-
-        offer_bufs(h, false, num, 3);
-        queue_settle(h);
-        r = backend_fetch(h);
-        g_assert_nonnull(r);
-        /* Only where there is no other way. */
-        g_assert_cmpint(r->ring.indirect, ==, num > 8);
-        queue_finish(h);
-    }
-}
-
-static void test_indirect(void)
-{
-    const QueueParams params = {
-        .ring_size = 8, .indirect = true, .slot_bytes = 8 * MiB,
-    };
-
-    queue_run_matrix(&params, many_descriptors);
-}
-
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -470,13 +358,9 @@ int main(int argc, char **argv)
     ADD("data/reused-span-is-zero-unless-told-otherwise", test_scrub);
     ADD("data/alignment-wastes-no-page", test_span);
     ADD("data/used-length-is-clamped-and-counted", test_used_lengths);
+    ADD("data/used-length-of-nothing-is-not-counted", test_length_of_nothing);
     ADD("signal/kick-and-call-wake-a-sleeping-thread", test_sleeper);
     ADD("room/request-waits-for-a-completion-and-nobody-spins", test_parked);
-    ADD("room/request-as-large-as-the-share-waits", test_whole_share);
-    ADD("room/receive-buffer-goes-without-a-table-if-it-must", test_receive);
-    ADD("room/request-larger-than-the-share-breaks", test_too_large);
-    ADD("room/request-longer-than-the-ring-breaks", test_too_long);
-    ADD("room/request-longer-than-the-ring-takes-a-table", test_indirect);
 #undef ADD
     return g_test_run();
 }
