@@ -244,7 +244,7 @@ def hostile_tests() -> list[Test]:
     return [test(f"hostile/{setting}", 14400, "run", setting)
             for setting in hostile_run.settings()] + [
         test("functional/hostile-shortly", 1200, "short"),
-        test("code/asan-hostile", 3600, "short", after="code/asan-build",
+        test("hostile/asan-shortly", 3600, "short", after="code/asan-build",
              QEMU_BUILD=str(ASAN), HOSTILE_PATIENCE="4", **SANITIZER_ENV),
         test("functional/hostile-docs", 60, "--check-docs")]
 
