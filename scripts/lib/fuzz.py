@@ -52,7 +52,7 @@ def build() -> None:
     jobs = [Compile(qemu_build.VIRTIO / name, OUT / "obj" / (name + ".o"),
                     tested)
             for name in qemu_build.RING + qemu_build.QUEUE +
-            ("guest-chain.c",)]
+            ("guest-chain.c", "virtio-chain.c")]
     for source in sorted(FUZZ.glob("*.c")):
         flags = tested if source.name == "fuzz-virtio.c" else parties
         jobs.append(Compile(source, OUT / "obj" / (source.name + ".o"),

@@ -19,11 +19,6 @@ static VirtIODevice device = {
     .dma_as = &address_space,
 };
 
-bool vhost_user_isolation_uses_ring(VirtIODevice *vdev, int n)
-{
-    return false;
-}
-
 VirtIODevice *fuzz_device(void)
 {
     return &device;
