@@ -88,6 +88,11 @@ bool isolation_check_config(const VhostUserIsolationConfig *config,
                    ISOLATION_DEFAULT_TIMEOUT_MS);
         return false;
     }
+    if (config->timeout_ms > ISOLATION_MAX_TIMEOUT_MS) {
+        error_setg(errp, "memory-isolation-timeout-ms=%u is too long: the most "
+                   "is %d", config->timeout_ms, ISOLATION_MAX_TIMEOUT_MS);
+        return false;
+    }
     if (config->ring_size && (config->ring_size > ISOLATION_RING_MAX ||
                               !is_power_of_2(config->ring_size))) {
         error_setg(errp, "memory-isolation-ring-size=%u is not a power of two "

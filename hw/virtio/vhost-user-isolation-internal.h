@@ -32,6 +32,9 @@
  */
 #define ISOLATION_MIN_SHARE (1536 * KiB)
 
+/** Longest time that a backend may be given for one answer. */
+#define ISOLATION_MAX_TIMEOUT_MS (10 * 60 * 1000)
+
 /** Largest region. */
 #define ISOLATION_MAX_SIZE (32 * GiB)
 
