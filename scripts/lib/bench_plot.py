@@ -129,6 +129,13 @@ def _steps(low: float, high: float) -> list[tuple[float, str]]:
     return [(v, _short(v)) for v in values if low <= v <= high]
 
 
+def _log_axis(title: str, values: list[float]) -> Axis:
+    """Room for all @values; what is not above zero is drawn at the edge."""
+    shown = [v for v in values if v > 0] or [1.0]
+    low, high = min(shown) * 0.8, max(shown) * 1.2
+    return Axis(title, low, high, _steps(low, high))
+
+
 def _even(high: float) -> list[tuple[float, str]]:
     step = 10 ** math.floor(math.log10(high))
     while high / step < 4:
@@ -150,13 +157,12 @@ def by_depth(document: Document) -> Picture:
              if w["kilobytes"] == 4}
     rates = [s["rate"] for n in loads
              for samples in document["samples"][n].values() for s in samples]
-    low, high = min(rates) * 0.8, max(rates) * 1.2
     depths = [w["depth"] for w in loads.values()]
     picture = Picture(
         "4 KiB reads a second by requests in flight",
         Axis("requests in flight", min(depths), max(depths),
              [(d, str(d)) for d in depths]),
-        Axis("requests a second", low, high, _steps(low, high)))
+        _log_axis("requests a second", rates))
     for config, colour in _configs(document):
         points = []
         for name, load in loads.items():
@@ -180,12 +186,11 @@ def by_size(document: Document) -> Picture:
     for k in sizes:
         values += [_median(s, lambda v: v["rate"]) * k * 1024
                    for s in document["samples"][deepest[k]].values()]
-    low, high = min(values) * 0.8, max(values) * 1.2
     picture = Picture(
         "Bytes a second by size of a request",
         Axis("KiB a request", sizes[0], sizes[-1],
              [(k, str(k)) for k in sizes]),
-        Axis("bytes a second", low, high, _steps(low, high)))
+        _log_axis("bytes a second", values))
     for config, colour in _configs(document):
         picture.line(config, [
             (k, 1024 * k * _median(document["samples"][deepest[k]][config],
