@@ -335,14 +335,24 @@ static bool chardev_is_open(RepairsGuest *g)
     return open;
 }
 
-void repairs_wait_away(RepairsGuest *g)
+static void wait_open(RepairsGuest *g, bool open)
 {
     int64_t end = g_get_monotonic_time() + WAIT_US;
 
-    while (chardev_is_open(g)) {
+    while (chardev_is_open(g) != open) {
         g_assert_cmpint(g_get_monotonic_time(), <, end);
         g_usleep(1000);
     }
+}
+
+void repairs_wait_back(RepairsGuest *g)
+{
+    wait_open(g, true);
+}
+
+void repairs_wait_away(RepairsGuest *g)
+{
+    wait_open(g, false);
     /* What it has scheduled then is done before the next command. */
     qtest_qmp_assert_success(g->qts, "{ 'execute': 'query-status' }");
 }

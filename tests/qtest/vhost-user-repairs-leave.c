@@ -59,6 +59,7 @@ static void test_while_unplugged(const void *opaque)
     repairs_wait_away(g);
     repairs_unplug(g);
     vu_mock_come_back(g->mock);
+    repairs_wait_back(g);
     answer = repairs_plug(g);
     g_assert_false(qdict_haskey(answer, "error"));
     qobject_unref(answer);

@@ -94,6 +94,8 @@ void repairs_thaw(RepairsGuest *g);
 
 /** Wait until QEMU has seen the end of the connection, and is done with it. */
 void repairs_wait_away(RepairsGuest *g);
+/** Wait until QEMU has taken the next connection. */
+void repairs_wait_back(RepairsGuest *g);
 void repairs_write_config(RepairsGuest *g, unsigned offset, unsigned size,
                           uint32_t value);
 
