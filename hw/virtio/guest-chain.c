@@ -126,6 +126,11 @@ void guest_chain_unpop(GuestQueue *queue, const VirtQueueChain *chain)
     virtqueue_unpop_chain(queue->vq, chain);
 }
 
+bool guest_chain_restore(GuestQueue *queue, unsigned slots)
+{
+    return virtqueue_restore_popped(queue->vq, slots);
+}
+
 bool guest_chain_usable(GuestQueue *queue)
 {
     return !virtio_device_disabled(queue->vdev) &&

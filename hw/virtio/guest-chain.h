@@ -32,6 +32,17 @@ VirtQueueChainResult guest_chain_pop(GuestQueue *queue, VirtQueueChain *chain,
 void guest_chain_unpop(GuestQueue *queue, const VirtQueueChain *chain);
 
 /**
+ * guest_chain_restore() - so much of the ring was popped before it was saved
+ * @queue: the queue, as virtio_load() made it
+ * @slots: what the requests have that are out
+ *
+ * What the guest has in its used index is not asked.  BQL held.
+ *
+ * Returns: false if that cannot be.
+ */
+bool guest_chain_restore(GuestQueue *queue, unsigned slots);
+
+/**
  * guest_chain_is_newest() - was @chain popped last of all, by whomever?
  * @queue: the queue, in which nothing was made available twice
  * @chain: popped, and neither pushed nor un-popped

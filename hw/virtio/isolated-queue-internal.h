@@ -8,6 +8,7 @@
  *   isolated-queue.c           the two lines: forward and return
  *   isolated-queue-dispatch.c  who runs them, and when
  *   isolated-queue-stop.c      what happens while nobody owns the queue
+ *   isolated-queue-stream.c    what is out, as it travels with the VM
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -132,7 +133,7 @@ static inline bool isolated_queue_starves(const IsolatedQueue *q)
 /**
  * isolated_queue_break() - latch the queue BROKEN
  * @q: the first fault counts, later ones are silent
- * @fault: whose
+ * @fault: what kind
  * @fmt: a sentence without a full stop
  *
  * Owner only.

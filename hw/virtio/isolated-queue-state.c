@@ -134,5 +134,5 @@ void isolated_queue_break(IsolatedQueue *q, IsolatedQueueFault fault,
 void isolated_queue_guest_fault(IsolatedQueue *q, const char *why)
 {
     assert(!q->ctx);
-    isolated_queue_break(q, ISOLATED_QUEUE_FAULT_GUEST, "%s", why);
+    isolated_queue_break(q, ISOLATED_QUEUE_FAULT_GUEST_MEMORY, "%s", why);
 }

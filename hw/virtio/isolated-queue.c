@@ -61,7 +61,7 @@ static IsolatedRequest *isolated_queue_next_request(IsolatedQueue *q)
         q->next_unsent = req;
         return req;
     case VIRTQUEUE_CHAIN_BAD:
-        isolated_queue_break(q, ISOLATED_QUEUE_FAULT_GUEST, "%s", fault);
+        isolated_queue_break(q, ISOLATED_QUEUE_FAULT_GUEST_RING, "%s", fault);
         return NULL;
     default:
         return NULL;
@@ -139,7 +139,7 @@ static bool isolated_queue_complete(IsolatedQueue *q, IsolatedRequest *req,
     }
     isolated_request_release(q, req);
     if (!ok) {
-        isolated_queue_break(q, ISOLATED_QUEUE_FAULT_GUEST,
+        isolated_queue_break(q, ISOLATED_QUEUE_FAULT_GUEST_MEMORY,
                              "a device-writable buffer is not in RAM");
         return false;
     }

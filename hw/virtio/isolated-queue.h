@@ -47,10 +47,21 @@ typedef enum IsolatedQueueState {
     ISOLATED_QUEUE__MAX
 } IsolatedQueueState;
 
-/** IsolatedQueueFault - whose fault it is that a queue is BROKEN */
+/**
+ * IsolatedQueueFault - why a queue is BROKEN
+ * @ISOLATED_QUEUE_FAULT_NONE: it is not
+ * @ISOLATED_QUEUE_FAULT_GUEST_RING: the guest's ring, or a chain in it, is
+ *     malformed
+ * @ISOLATED_QUEUE_FAULT_GUEST_MEMORY: its ring or a buffer is not in RAM
+ * @ISOLATED_QUEUE_FAULT_REQUEST_SIZE: a request of the guest is larger than the
+ *     backend's ring or the queue's share of the region
+ * @ISOLATED_QUEUE_FAULT_BACKEND: the backend broke its ring
+ */
 typedef enum IsolatedQueueFault {
     ISOLATED_QUEUE_FAULT_NONE,
-    ISOLATED_QUEUE_FAULT_GUEST,
+    ISOLATED_QUEUE_FAULT_GUEST_RING,
+    ISOLATED_QUEUE_FAULT_GUEST_MEMORY,
+    ISOLATED_QUEUE_FAULT_REQUEST_SIZE,
     ISOLATED_QUEUE_FAULT_BACKEND,
 } IsolatedQueueFault;
 
@@ -287,6 +298,29 @@ IsolatedOrphans isolated_queue_orphans(const IsolatedQueue *q);
  */
 bool isolated_queue_crowded(const IsolatedQueue *q);
 
+/**
+ * isolated_queue_save() - append what is out to a stream
+ * @q: disconnected, not BROKEN
+ * @out: where to
+ *
+ * BQL held.
+ */
+void isolated_queue_save(const IsolatedQueue *q, GByteArray *out);
+
+/**
+ * isolated_queue_load() - what isolated_queue_save() has written is out
+ * @q: IDLE and disconnected, with nothing out; its ring was loaded
+ * @data: not trusted
+ * @size: bytes of @data
+ * @errp: what is wrong with @data
+ *
+ * It is sent first once the queue is attached, in the guest's order.  BQL held.
+ *
+ * Returns: false, with nothing out, if it cannot be.
+ */
+bool isolated_queue_load(IsolatedQueue *q, const uint8_t *data, size_t size,
+                         Error **errp);
+
 /** isolated_queue_state() - for control and tests; any thread */
 IsolatedQueueState isolated_queue_state(const IsolatedQueue *q);
 
@@ -294,7 +328,7 @@ IsolatedQueueState isolated_queue_state(const IsolatedQueue *q);
 const char *isolated_queue_state_name(IsolatedQueueState state);
 
 /**
- * isolated_queue_fault() - who broke it
+ * isolated_queue_fault() - what broke it
  * @q: any
  * @why: set unless NONE is returned: a sentence without a full stop, owned by
  *     the queue

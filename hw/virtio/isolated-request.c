@@ -171,14 +171,14 @@ static bool request_is_hopeless(IsolatedQueue *q, const IsolatedRequest *req,
     uint64_t share = bounce_pool_size(q->link->pool);
 
     if (num > size && !shadow_ring_indirect(q->link->ring)) {
-        isolated_queue_break(q, ISOLATED_QUEUE_FAULT_GUEST,
+        isolated_queue_break(q, ISOLATED_QUEUE_FAULT_REQUEST_SIZE,
                              "a request of %u descriptors is longer than the "
                              "backend's ring of %u, and the backend takes no "
                              "indirect descriptors", num, size);
         return true;
     }
     if (layout->bytes > share) {
-        isolated_queue_break(q, ISOLATED_QUEUE_FAULT_GUEST,
+        isolated_queue_break(q, ISOLATED_QUEUE_FAULT_REQUEST_SIZE,
                              "a request needs %" PRIu64 " bytes of bounce "
                              "space, this queue has %" PRIu64 "; raise "
                              "memory-isolation-size", layout->bytes, share);
@@ -285,7 +285,7 @@ IsolatedSendResult isolated_request_send(IsolatedQueue *q,
     }
     if (!request_copy_to_backend(q, req, fresh)) {
         isolated_request_release(q, req);
-        isolated_queue_break(q, ISOLATED_QUEUE_FAULT_GUEST,
+        isolated_queue_break(q, ISOLATED_QUEUE_FAULT_GUEST_MEMORY,
                              "a device-readable buffer is not in RAM");
         return ISOLATED_SEND_FAULT;
     }

@@ -98,6 +98,14 @@ static bool dial_in_time(Chardev *chr, uint32_t timeout_ms, Error **errp)
     return ok;
 }
 
+bool vhost_user_dials_again(CharBackend *be)
+{
+    const SocketChardev *s = (SocketChardev *)object_dynamic_cast(
+        OBJECT(qemu_chr_fe_get_driver(be)), TYPE_CHARDEV_SOCKET);
+
+    return s && (s->is_listen || s->reconnect_time_ms);
+}
+
 bool vhost_user_dial(CharBackend *be, uint32_t timeout_ms, Error **errp)
 {
     Chardev *chr = qemu_chr_fe_get_driver(be);

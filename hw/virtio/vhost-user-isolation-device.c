@@ -86,45 +86,6 @@ static void stats_get(Object *obj, Visitor *v, const char *name, void *opaque,
     visit_end_struct(v, NULL);
 }
 
-/*
- * What a broken queue had is lost; its driver resets if it knows.  It does not
- * if the queue broke while the VM was stopped to be saved, or if the driver is
- * too old to be told.
- */
-static bool guest_was_told(const VirtIOIsolation *guest, unsigned n)
-{
-    const VirtIODevice *vdev = guest->vdev;
-
-    return test_bit(n, guest->reported) &&
-           (vdev->broken || (vdev->status & VIRTIO_CONFIG_S_NEEDS_RESET));
-}
-
-static bool guest_can_save(VirtIODevice *vdev, Error **errp)
-{
-    VirtIOIsolation *guest = vdev->ring_user;
-    unsigned kept = 0;
-
-    for (unsigned n = 0; n < guest->num_queues; n++) {
-        IsolatedQueue *q = guest->queues[n];
-
-        if (isolated_queue_state(q) != ISOLATED_QUEUE_BROKEN) {
-            kept += isolated_queue_in_flight(q);
-        } else if (!guest_was_told(guest, n)) {
-            error_setg(errp, "%s: memory-isolation: queue %u is broken, and "
-                       "its driver does not know: the VM cannot be saved "
-                       "before the driver resets the device", guest->name, n);
-            return false;
-        }
-    }
-    if (kept) {
-        error_setg(errp, "%s: memory-isolation: %u request(s) that the backend "
-                   "did not complete cannot be saved; let the VM go on and try "
-                   "again, or raise memory-isolation-stop-ms", guest->name,
-                   kept);
-    }
-    return !kept;
-}
-
 /* Also while it is stopped, if there is something to be entered into it. */
 static bool guest_uses_ring(VirtIOIsolation *guest, unsigned n)
 {
@@ -231,7 +192,8 @@ static const VirtIORingUserOps ring_user_ops = {
     .reset = guest_reset,
     .cleanup = guest_cleanup,
     .uses_ring = guest_uses_rings,
-    .can_save = guest_can_save,
+    .save = isolation_guest_save,
+    .load = isolation_guest_load,
 };
 
 bool vhost_user_isolation_init(VhostUserState *user, unsigned num_queues,
@@ -297,6 +259,11 @@ bool vhost_user_isolation_attach(VhostUserState *user, VirtIODevice *vdev,
     }
     assert(!iso->guest && !vdev->ring_user);
     iso->guest = isolation_guest_new(iso, vdev);
+    if (!isolation_block_saving(iso->guest, errp)) {
+        isolation_guest_free(iso->guest);
+        iso->guest = NULL;
+        return false;
+    }
     vhost_user_transport_set_name(iso->transport, iso->guest->name);
     vdev->ring_user = iso->guest;
     vdev->ring_user_ops = &ring_user_ops;

@@ -29,6 +29,7 @@
 #include "qapi/error.h"
 #include "qapi/qapi-events-virtio.h"
 #include "hw/virtio/virtio-bus.h"
+#include "migration/blocker.h"
 #include "system/runstate.h"
 #include "vhost-user-isolation-internal.h"
 #include "virtio-chain.h"
@@ -348,11 +349,19 @@ static void report_backend_fault(VirtIOIsolation *guest, unsigned n,
 static void guest_send_event(VirtIOIsolation *guest, unsigned n,
                              IsolatedQueueFault fault, const char *why)
 {
+    static const VhostUserQueueFault causes[] = {
+        [ISOLATED_QUEUE_FAULT_GUEST_RING] = VHOST_USER_QUEUE_FAULT_GUEST_RING,
+        [ISOLATED_QUEUE_FAULT_GUEST_MEMORY] =
+            VHOST_USER_QUEUE_FAULT_GUEST_MEMORY,
+        [ISOLATED_QUEUE_FAULT_REQUEST_SIZE] =
+            VHOST_USER_QUEUE_FAULT_REQUEST_SIZE,
+        [ISOLATED_QUEUE_FAULT_BACKEND] = VHOST_USER_QUEUE_FAULT_BACKEND_RING,
+    };
     DeviceState *proxy = qdev_get_parent_bus(DEVICE(guest->vdev))->parent;
     g_autofree char *path = object_get_canonical_path(OBJECT(guest->vdev));
 
-    qapi_event_send_vhost_user_queue_broken(
-        proxy->id, path, n, fault == ISOLATED_QUEUE_FAULT_BACKEND, why);
+    qapi_event_send_vhost_user_queue_broken(proxy->id, path, n, causes[fault],
+                                            why);
 }
 
 static void guest_faulted(void *opaque)
@@ -374,11 +383,11 @@ static void guest_faulted(void *opaque)
          * and so end this one: it comes last, and others have their own turn.
          */
         qemu_bh_schedule(guest->faulted);
-        if (fault == ISOLATED_QUEUE_FAULT_GUEST) {
+        if (fault == ISOLATED_QUEUE_FAULT_BACKEND) {
+            report_backend_fault(guest, n, why);
+        } else {
             virtio_error(guest->vdev, "%s: memory-isolation: queue %u: %s",
                          guest->name, n, why);
-        } else {
-            report_backend_fault(guest, n, why);
         }
         return;
     }
@@ -479,6 +488,7 @@ VirtIOIsolation *isolation_guest_new(VhostUserIsolation *iso,
 
 void isolation_guest_free(VirtIOIsolation *guest)
 {
+    migrate_del_blocker(&guest->blocker);
     if (guest->memory_watched) {
         memory_listener_unregister(&guest->memory);
     }

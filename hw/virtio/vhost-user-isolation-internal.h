@@ -59,6 +59,7 @@
  * @vm_stopped: since then guest memory may not change
  * @faulted: reports what broke
  * @starved: makes room where requests of an earlier driver have it
+ * @blocker: why the VM can be neither saved nor migrated, or NULL
  */
 struct VirtIOIsolation {
     VirtIODevice *vdev;
@@ -76,6 +77,7 @@ struct VirtIOIsolation {
     bool vm_stopped;
     QEMUBH *faulted;
     QEMUBH *starved;
+    Error *blocker;
 };
 
 /**
@@ -210,6 +212,29 @@ void isolation_guest_disconnect(VirtIOIsolation *guest);
  * @parked: count those too that wait for an event, maybe for ever
  */
 unsigned isolation_guest_out(VirtIOIsolation *guest, bool parked);
+
+/**
+ * isolation_block_saving() - unless its chardev can connect again
+ * @guest: new
+ * @errp: set if QEMU runs with -only-migratable
+ */
+bool isolation_block_saving(VirtIOIsolation *guest, Error **errp);
+
+/**
+ * isolation_guest_save() - VirtIORingUserOps.save: leave what is out
+ * @vdev: stopped
+ * @errp: set if something would be lost
+ *
+ * If anything is out, its backend is disconnected first.
+ */
+bool isolation_guest_save(VirtIODevice *vdev, Error **errp);
+
+/**
+ * isolation_guest_load() - VirtIORingUserOps.load: take what was out
+ * @vdev: its rings are loaded
+ * @errp: set, and nothing is out, if that cannot be
+ */
+bool isolation_guest_load(VirtIODevice *vdev, Error **errp);
 
 /** isolation_guest_crowded() - do orphans hold room that requests need? */
 bool isolation_guest_crowded(VirtIOIsolation *guest);

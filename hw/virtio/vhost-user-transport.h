@@ -251,6 +251,11 @@ void vhost_user_channel_free(VhostUserChannel *ch);
 /* vhost-user-dial.c */
 
 /**
+ * vhost_user_dials_again() - can @be connect again when its backend is gone?
+ */
+bool vhost_user_dials_again(CharBackend *be);
+
+/**
  * vhost_user_dial() - connect a device that is being made to its backend
  * @be: its chardev; nothing happens if it is connected
  * @timeout_ms: how long a machine that runs may be kept waiting

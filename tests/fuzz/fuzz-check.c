@@ -180,9 +180,12 @@ static void check_fault(FuzzWorld *w)
     case ISOLATED_QUEUE_FAULT_NONE:
         g_assert_false(broken);
         break;
-    case ISOLATED_QUEUE_FAULT_GUEST:
-        /* What the backend's ring or the region is too small for. */
-        g_assert_true(w->guest.hostile || g_str_has_prefix(why, "a request "));
+    case ISOLATED_QUEUE_FAULT_REQUEST_SIZE:
+        g_assert_true(g_str_has_prefix(why, "a request "));
+        break;
+    case ISOLATED_QUEUE_FAULT_GUEST_RING:
+    case ISOLATED_QUEUE_FAULT_GUEST_MEMORY:
+        g_assert_true(w->guest.hostile);
         break;
     case ISOLATED_QUEUE_FAULT_BACKEND:
         g_assert_true(w->blamed || w->backend.hostile);

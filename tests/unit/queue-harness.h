@@ -156,6 +156,12 @@ void queue_stop_begin(QueueHarness *h);
 void queue_stop_end(QueueHarness *h, uint32_t base);
 /** New region and ring; not attached. */
 void queue_reconnect(QueueHarness *h);
+/** Saved, and loaded where another backend is; stopped before, not attached. */
+void queue_travel(QueueHarness *h);
+/** Of a stopped queue; disconnects it. */
+GByteArray *queue_save(QueueHarness *h);
+/** Load @data, which may be anything, into a new queue. */
+void queue_load_anything(QueueHarness *h, const uint8_t *data, size_t size);
 /** Of the guest; not attached. */
 void queue_reset(QueueHarness *h);
 

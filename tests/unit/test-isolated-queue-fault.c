@@ -110,10 +110,10 @@ static void use_ahead(QueueHarness *h)
 }
 
 static const Fault faults[] = {
-    { offer_bad_chain, NULL, ISOLATED_QUEUE_FAULT_GUEST, "is a loop" },
-    { offer_bad_source, NULL, ISOLATED_QUEUE_FAULT_GUEST,
+    { offer_bad_chain, NULL, ISOLATED_QUEUE_FAULT_GUEST_RING, "is a loop" },
+    { offer_bad_source, NULL, ISOLATED_QUEUE_FAULT_GUEST_MEMORY,
       "device-readable buffer is not in RAM" },
-    { offer_bad_target, use_last, ISOLATED_QUEUE_FAULT_GUEST,
+    { offer_bad_target, use_last, ISOLATED_QUEUE_FAULT_GUEST_MEMORY,
       "device-writable buffer is not in RAM" },
     { NULL, use_id_out_of_range, ISOLATED_QUEUE_FAULT_BACKEND, "id" },
     { NULL, use_id_huge, ISOLATED_QUEUE_FAULT_BACKEND, "id" },
@@ -205,7 +205,7 @@ static void latched_until_reset(QueueHarness *h)
 static void same_connection_after_reset(QueueHarness *h)
 {
     for (unsigned i = 0; i < ARRAY_SIZE(faults); i++) {
-        if (faults[i].fault == ISOLATED_QUEUE_FAULT_GUEST) {
+        if (faults[i].fault != ISOLATED_QUEUE_FAULT_BACKEND) {
             break_it(h, &faults[i]);
             queue_stop(h, true);
             queue_reset(h);
@@ -220,7 +220,8 @@ static void fault_from_outside(QueueHarness *h)
     queue_stop(h, true);
     isolated_queue_guest_fault(h->q, "a ring is not in RAM");
     isolated_queue_guest_fault(h->q, "and this is not heard");
-    queue_assert_broken(h, ISOLATED_QUEUE_FAULT_GUEST, "a ring is not in RAM");
+    queue_assert_broken(h, ISOLATED_QUEUE_FAULT_GUEST_MEMORY,
+                        "a ring is not in RAM");
     queue_reset(h);
     assert_alive(h);
 }
@@ -252,7 +253,7 @@ static void nothing_behind_a_fault(QueueHarness *h)
     isolated_queue_drain(h->q);
     mock_guest_disown(h->guest);
     g_assert_cmpuint(h->guest->sent_used, ==, 0);
-    queue_assert_broken(h, ISOLATED_QUEUE_FAULT_GUEST,
+    queue_assert_broken(h, ISOLATED_QUEUE_FAULT_GUEST_MEMORY,
                         "device-writable buffer is not in RAM");
 }
 

@@ -126,7 +126,7 @@ static void windows_request(QueueHarness *h)
     offer_long(h, 515);
     queue_offer(h, 100, 100);
     if (!h->params.indirect) {
-        queue_assert_broken(h, ISOLATED_QUEUE_FAULT_GUEST,
+        queue_assert_broken(h, ISOLATED_QUEUE_FAULT_REQUEST_SIZE,
                             "a request of 515 descriptors is longer than the "
                             "backend's ring of 256");
         return;

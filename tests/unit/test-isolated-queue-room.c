@@ -70,7 +70,7 @@ static void receives_without_table(QueueHarness *h)
 static void can_never_receive(QueueHarness *h)
 {
     offer_bufs(h, true, 16, 4 * KiB);
-    queue_assert_broken(h, ISOLATED_QUEUE_FAULT_GUEST,
+    queue_assert_broken(h, ISOLATED_QUEUE_FAULT_REQUEST_SIZE,
                         "memory-isolation-size");
     g_assert_cmpuint(backend_fetch_all(h), ==, 0);
     g_assert_cmpuint(STAT(h, parked), ==, 0);
@@ -89,7 +89,7 @@ static void test_receive(void)
 static void can_never_fit(QueueHarness *h)
 {
     queue_offer(h, 16, 64 * KiB);
-    queue_assert_broken(h, ISOLATED_QUEUE_FAULT_GUEST,
+    queue_assert_broken(h, ISOLATED_QUEUE_FAULT_REQUEST_SIZE,
                         "memory-isolation-size");
     g_assert_cmpuint(backend_fetch_all(h), ==, 0);
     g_assert_cmpuint(STAT(h, parked), ==, 0);
@@ -108,7 +108,7 @@ static void too_many_descriptors(QueueHarness *h)
     offer_bufs(h, false, 8, 1);
     queue_finish(h);
     offer_bufs(h, false, 9, 1);
-    queue_assert_broken(h, ISOLATED_QUEUE_FAULT_GUEST,
+    queue_assert_broken(h, ISOLATED_QUEUE_FAULT_REQUEST_SIZE,
                         "takes no indirect descriptors");
 }
 

@@ -142,11 +142,8 @@ static void told_by_a_stop(QueueHarness *h)
 }
 
 /* The next backend gets what the last one has not completed, and no more. */
-static void told_after_a_new_connection(QueueHarness *h)
+static void told_with_another_backend(QueueHarness *h)
 {
-    complete_six_unseen(h);
-    queue_detach(h);
-    queue_reconnect(h);
     /* The model believes that all is sent again. */
     for (unsigned i = 0; i < 6; i++) {
         MockGuestRequest *r = g_ptr_array_index(h->out, i);
@@ -161,6 +158,22 @@ static void told_after_a_new_connection(QueueHarness *h)
     assert_told(h, 6, 4);
     g_assert_cmpuint(backend_fetch_all(h), ==, 4);
     finish_all(h, 10);
+}
+
+static void told_after_a_new_connection(QueueHarness *h)
+{
+    complete_six_unseen(h);
+    queue_detach(h);
+    queue_reconnect(h);
+    told_with_another_backend(h);
+}
+
+static void told_where_it_was_loaded(QueueHarness *h)
+{
+    complete_six_unseen(h);
+    stop_blind(h);
+    queue_travel(h);
+    told_with_another_backend(h);
 }
 
 static void never_told_after_a_reset(QueueHarness *h)
@@ -265,6 +278,7 @@ int main(int argc, char **argv)
     ADD("unseen/completions-are-no-requests", told_by_a_stop, run);
     ADD("unseen/completions-outlive-their-connection",
         told_after_a_new_connection, run);
+    ADD("unseen/completions-travel", told_where_it_was_loaded, run);
     ADD("unseen/completions-end-with-a-reset", never_told_after_a_reset, run);
     ADD("signal/kicks-are-asked-for-when-a-waiting-queue-is-left",
         left_while_a_request_waits, run_small);

@@ -123,8 +123,10 @@ ROWS = (
     Row("vhost-user-net", "ovs", "Open vSwitch with DPDK",
         "net_ovs:switch", "frames between two ports of a switch, compared",
         queues=(1, 2)),
-    # Both have one queue pair.
-    Row("vhost-user-net", "passt", "passt (Debian 13)", "net_tcp:passt", TCP),
+    # Both have one queue pair.  To Linux 6.12 passt sends three times as slowly,
+    # with isolation and without, and may then end a connection too early.
+    Row("vhost-user-net", "passt", "passt (Debian 13)", "net_tcp:passt", TCP,
+        fixed={"kernel": "6.1"}),
     Row("vhost-user-net", "bridge", "tests/vhost-user-bridge",
         # Every frame of 1500 bytes is a datagram here.
         "net_tcp:bridge", TCP, options={"megabytes": 32}),
