@@ -27,7 +27,7 @@ FUNCTIONAL = TOP / "tests/functional/isolation"
 
 PLAIN_GROUPS = ("unit", "qtest", "functional", "devices", "rings", "proofs",
                 "code")
-SLOW_GROUPS = ("bare", "compile", "rings-deep", "proofs-deep",
+SLOW_GROUPS = ("asan", "bare", "compile", "rings-deep", "proofs-deep",
                "fuzz", "mutation", "hostile")
 
 # QEMU's own tests that must pass unchanged: the part of their path that says
@@ -38,6 +38,10 @@ STOCK_QTESTS = ("vhost-user", "virtio-net", "virtio-blk", "virtio-scsi",
 # Programs with cases for devices that QEMU has for Arm only.
 ARM_PROGRAMS = ("vhost-user-isolation-devices-test",
                 "vhost-user-isolation-refusals-test")
+# With sanitizers each case takes ten seconds, and there is one for each type of
+# device and each pair of rings: of these in the plain check, group asan has all.
+DEVICES_PROGRAM = "vhost-user-isolation-devices-test"
+DEVICES_PLAIN = re.compile(r"/(in-flight/on/split-on-packed|\w+/on/iothread)")
 # It wants backends and is started by conformance.py.
 CONFORMANCE = "vhost-user-conformance-test"
 # What needs packages waits for it; it fails for no reason of theirs.
@@ -78,6 +82,37 @@ def _programs(group: str, folder: str, build: Path, limit: int,
             for name in _our_programs(folder) if name != CONFORMANCE]
 
 
+def _paths_of(program: str) -> list[str]:
+    """Cases of a qtest, as the build without sanitizers lists them."""
+    path = QEMU / "tests/qtest" / program
+    if not path.exists():
+        return []
+    done = subprocess.run([str(path), "-l"], cwd=QEMU, check=False,
+                          capture_output=True, text=True, env=_qtest_env(QEMU))
+    return [ln for ln in done.stdout.splitlines() if ln.startswith("/")]
+
+
+def _asan_programs() -> list[Test]:
+    """All test programs, one of them with a part of its cases."""
+    tests = _programs("code", "tests/unit", ASAN, 120, "asan-")
+    for test in _programs("code", "tests/qtest", ASAN, 120, "asan-"):
+        if Path(test.argv[0]).name == DEVICES_PROGRAM:
+            more = [word for path in _paths_of(DEVICES_PROGRAM)
+                    if DEVICES_PLAIN.search(path) for word in ("-p", path)]
+            test = replace(test, argv=(*test.argv, *more))
+        tests.append(test)
+    return tests
+
+
+def asan_tests() -> list[Test]:
+    """What takes long with sanitizers."""
+    tests = [t for t in _programs("asan", "tests/qtest", ASAN, 120, "asan-")
+             if Path(t.argv[0]).name == DEVICES_PROGRAM]
+    return [replace(t, name=t.name.replace("asan-", "")) for t in tests] + \
+        [replace(t, name=t.name.replace("code/asan-", "asan/"))
+         for t in _qos_tests(ASAN, ("vhost-user",), "asan-")]
+
+
 def _conformance(build: Path, name: str, after: str, limit: int) -> Test:
     script = str(TOP / "scripts/lib/conformance.py")
     return Test(name, (PYTHON, script, "--build", str(build)), limit, TOP,
@@ -92,16 +127,6 @@ def _arm_programs(group: str, build: Path, prefix: str = "") -> list[Test]:
             if Path(test.argv[0]).name in ARM_PROGRAMS]
 
 
-def _qos_paths(build: Path) -> list[str]:
-    program = build / "tests/qtest/qos-test"
-    if not program.exists():
-        return []
-    done = subprocess.run([str(program), "-l"], cwd=build, check=False,
-                          capture_output=True, text=True,
-                          env=_qtest_env(build))
-    return [ln for ln in done.stdout.splitlines() if ln.startswith("/")]
-
-
 def _device_of(path: str) -> str:
     """Which of STOCK_QTESTS @path belongs to; "" for none of them."""
     for device in STOCK_QTESTS:
@@ -114,7 +139,7 @@ def _qos_tests(build: Path, devices: tuple[str, ...],
                prefix: str = "") -> list[Test]:
     """One run of qos-test a device, over all paths that lead to it."""
     paths: dict[str, list[str]] = {}
-    for path in _qos_paths(QEMU):
+    for path in _paths_of("qos-test"):
         paths.setdefault(_device_of(path), []).append(path)
     env = dict(_qtest_env(build), **(SANITIZER_ENV if prefix else {}))
     tests = []
@@ -192,12 +217,11 @@ def code_tests() -> list[Test]:
     tests.append(Test("code/asan-build", (str(TOP / "scripts/setup"),
                                           "--variant", "asan"), 1800, TOP,
                       alone=True))
-    tests += _programs("code", "tests/unit", ASAN, 120, "asan-")
-    tests += _programs("code", "tests/qtest", ASAN, 120, "asan-")
+    tests += _asan_programs()
     tests += _arm_programs("code", ASAN, "asan-")
     tests.append(_conformance(ASAN, "code/asan-conformance",
                               "code/asan-build", 2400))
-    tests += _qos_tests(ASAN, ("vhost-user", "virtio-blk"), "asan-")
+    tests += _qos_tests(ASAN, ("virtio-blk",), "asan-")
     tests.append(Test("code/export-series",
                       (str(TOP / "scripts/export-series"),
                        str(BUILD / "check/series")), 300, TOP))
@@ -280,4 +304,4 @@ def all_tests() -> list[Test]:
                        ("mutation-sample", 900, "mutate.py", "--sample")) +
             tool_tests("fuzz", ("queue", 900, "fuzz.py", "--seconds 120")) +
             tool_tests("mutation", ("ring-files", 10800, "mutate.py", "")) +
-            code_tests() + hostile_tests() + slow_tests())
+            code_tests() + hostile_tests() + asan_tests() + slow_tests())

@@ -101,7 +101,7 @@ static void machine_add_disk(Machine *machine, int i, GString *args)
     image_create(image);
     machine->backends[i] = backend_start(image, qtest_socket_server(socket));
     g_string_append_printf(args,
-        " -chardev socket,id=socket%d,path=%s"
+        " -chardev socket,id=socket%d,path=%s,reconnect-ms=20"
         " -device vhost-user-blk-pci,id=disk%d,chardev=socket%d,addr=%d"
         ",memory-isolation=on,memory-isolation-size=" REGION_SIZE
         ",packed=%s%s%s",
