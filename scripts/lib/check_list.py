@@ -296,7 +296,9 @@ def slow_tests() -> list[Test]:
 
 def all_tests() -> list[Test]:
     fetch = tool_tests("code", ("fetch", 1200, "fetch.py", ""))
-    return (fetch + unit_tests() + qtests() + functional_tests() +
+    # The longest one of the plain check is among the first, or would be the last.
+    return (fetch + unit_tests() + qtests() + hostile_tests() +
+            functional_tests() +
             ring_tests("rings", "", 600) + proof_tests() +
             tool_tests("rings",
                        ("instructions", 600, "bench_rings.py", "--check"),
@@ -304,4 +306,4 @@ def all_tests() -> list[Test]:
                        ("mutation-sample", 900, "mutate.py", "--sample")) +
             tool_tests("fuzz", ("queue", 900, "fuzz.py", "--seconds 120")) +
             tool_tests("mutation", ("ring-files", 10800, "mutate.py", "")) +
-            code_tests() + hostile_tests() + asan_tests() + slow_tests())
+            code_tests() + asan_tests() + slow_tests())
