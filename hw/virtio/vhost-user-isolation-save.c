@@ -24,9 +24,16 @@
 #include "vhost-user-isolation-internal.h"
 #include "trace.h"
 
+/* A file system keeps its backend: what it says of itself is in the stream. */
+static bool guest_keeps_backend(const VirtIOIsolation *guest)
+{
+    return guest->vdev->device_id == VIRTIO_ID_FS;
+}
+
 bool isolation_block_saving(VirtIOIsolation *guest, Error **errp)
 {
-    if (vhost_user_dials_again(guest->iso->user->chr)) {
+    if (guest_keeps_backend(guest) ||
+        vhost_user_dials_again(guest->iso->user->chr)) {
         return true;
     }
     error_setg(&guest->blocker, "%s: memory-isolation: the requests that its "
@@ -124,11 +131,11 @@ bool isolation_guest_save(VirtIODevice *vdev, Error **errp)
     if (!save_is_possible(guest, &kept, errp)) {
         return false;
     }
-    if (!kept && !isolation_guest_out(guest, true)) {
+    if (!kept && (guest_keeps_backend(guest) ||
+                  !isolation_guest_out(guest, true))) {
         return true;
     }
-    if (kept && vdev->device_id == VIRTIO_ID_FS) {
-        /* What it says of itself is in the stream, and cannot follow this. */
+    if (guest_keeps_backend(guest)) {
         error_setg(errp, "%s: memory-isolation: %u request(s) that the backend "
                    "did not complete cannot be saved; let the VM go on and try "
                    "again, or raise memory-isolation-stop-ms", guest->name,

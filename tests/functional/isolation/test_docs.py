@@ -44,7 +44,7 @@ LOOKOUT = """(until [ "$(grep -ls memfd:memory-isolation /proc/[0-9]*/maps |
 README_DISK = "qemu-storage-daemon"
 COMMANDS = (README_DISK, DAEMON, NET_PASST, NET_DPDK, MACHINE, LOOK, HMP, QMP)
 # Blocks that are no commands, by how they begin.
-PICTURES = ("guest RAM, private", "disk0: memory-isolation: 3 request(s)",
+PICTURES = ("guest RAM, private", "disk0: memory-isolation: the requests",
             "nic0: virtqueue 2 has stopped")
 # Parts of commands, by what they are for.
 PARTS = ("-chardev socket,id=fs", "-object cryptodev-vhost-user",
