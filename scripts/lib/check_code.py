@@ -57,6 +57,67 @@ VIRTIO_H = ["guest-chain*", "virtio-chain*", "vhost-user-isolation*",
 BLIND = {("memory", "ring"), ("control", "ring"), ("vdpa", "queue"),
          ("control", "vdpa")}
 SUBSYSTEM = ("hw/virtio", "include/hw/virtio")
+# Calls that wait for somebody else, or whose descriptors somebody else sent.
+WAITS = re.compile(
+    r"(?<![\w.>])("
+    r"p?readv?2?|p?writev?2?|recv|recvfrom|recvm?msg|send|sendto|sendm?msg|"
+    r"splice|close|closesocket|poll|ppoll|p?select|epoll_wait|connect|accept4?|"
+    r"fsync|ioctl|syscall|usleep|sleep|nanosleep|waitpid|g_poll|g_usleep|"
+    r"g_close|g_main_context_iteration|eventfd_(?:read|write)|"
+    r"event_notifier_(?:set|test_and_clear)|aio_poll|main_loop_wait|"
+    r"AIO_WAIT_WHILE\w*|BDRV_POLL_WHILE|qemu_(?:sem|cond|event)_(?:timed)?wait|"
+    r"qemu_thread_join|qemu_poll_ns|qemu_close|qemu_(?:read|write)_full|"
+    r"qemu_send_full|unix_(?:connect|listen)\w*|inet_\w+|socket_\w+|"
+    r"qemu_chr_(?:fe_)?(?:read|write|ioctl|wait|sync|get_msgfd|set_msgfd|"
+    r"accept)\w*|"
+    r"qio_(?:net_listener|dns|task_wait|channel_(?!ref|unref|set_name|"
+    r"set_blocking))\w*)\s*\(")
+# File, call, and why it may be there.
+WAITS_WITH_REASON: dict[str, dict[str, str]] = {
+    "vhost-user-transport.c": {
+        "sendmsg": "the door: MSG_DONTWAIT",
+        "recvmsg": "the door: MSG_DONTWAIT",
+        "qemu_poll_ns": "the door: until the deadline of the exchange",
+        "close": "the door: in the thread that closes",
+    },
+    "vhost-user-channel.c": {
+        "send": "MSG_DONTWAIT",
+        "close": "an end of a socketpair that QEMU holds two descriptors of",
+    },
+    "vhost-user-dial.c": {
+        "socket_connect": "in a thread that can be left behind",
+        "close": "of a socket that nothing was sent on",
+        "qemu_sem_timedwait": "for that thread, with a limit",
+        "qemu_chr_fe_wait_connected": "before the machine runs",
+    },
+    "bounce.c": {
+        "close": "of a memfd: nothing waits for who else has it",
+    },
+    "isolated-kick.c": {
+        "syscall": "asynchronous I/O, whose calls return at once",
+        "qemu_close": "of /dev/null",
+        "event_notifier_set": "where there is none, which the user is told",
+    },
+    "isolated-queue-dispatch.c": {
+        "preadv2": "RWF_NOWAIT",
+        "event_notifier_test_and_clear": "of the guest's notifier; of the "
+                                         "backend's for kernels without "
+                                         "RWF_NOWAIT",
+    },
+    "vhost-user-isolation-guest.c": {
+        "qemu_sem_wait": "for an IOThread of ours",
+        "g_usleep": "until the deadline of a stop",
+        "event_notifier_test_and_clear": "of the guest's notifier",
+    },
+    "vhost-svq.c": {
+        "event_notifier_set": "the other end is the kernel",
+        "event_notifier_test_and_clear": "the other end is the kernel",
+        "qemu_poll_ns": "the other end is the kernel; with a limit",
+    },
+    "vhost-svq-run.c": {
+        "event_notifier_set": "of the guest's notifier",
+    },
+}
 FOREIGN = re.compile(r"\b(foreign_\w+|Foreign[A-Z]\w*)\b")
 
 
@@ -150,6 +211,48 @@ def foreign_memory() -> list[str]:
                 faults.append(f"{path.relative_to(TOP)}:{number}: "
                               f"{found.group(1)} outside of the ring")
     return faults
+
+
+def added_by_hook(patch: str) -> dict[str, str]:
+    """By file of QEMU: the C text that a hook adds, other lines blank."""
+    lines = patch.splitlines()
+    names, name = [], ""
+    for number, line in enumerate(lines):
+        if line.startswith(("diff ", "+++ ")):
+            found = re.match(r"\+\+\+ b/(?!tests/)(\S+\.[ch])$", line)
+            name = found.group(1) if found else ""
+        elif line.startswith("@@"):
+            # A comment that the hunk before has begun ends.
+            lines[number] = " */"
+        names.append(name if line.startswith("+") else "")
+    text = without_comments("\n".join(x[1:] for x in lines)).splitlines()
+    return {name: "\n".join(line if name == of else ""
+                            for line, of in zip(text, names))
+            for name in set(names) - {""}}
+
+
+def blocking_calls() -> list[str]:
+    """Whoever waits for a backend, or closes what it sent, is the door."""
+    places = [(str(p.relative_to(TOP)), p.name,
+               without_comments(p.read_text(encoding="utf-8")))
+              for p in tracked("hw", "include")
+              if p.suffix in (".c", ".h", ".inc")]
+    for patch in sorted((TOP / "patches").glob("*.patch")):
+        added = added_by_hook(patch.read_text(encoding="utf-8"))
+        places += [(f"patches/{patch.name}", name, text)
+                   for name, text in sorted(added.items())]
+    faults = []
+    unused = {(name, call) for name, reasons in WAITS_WITH_REASON.items()
+              for call in reasons}
+    for where, name, text in places:
+        for number, line in enumerate(text.splitlines(), 1):
+            for call in WAITS.findall(line):
+                unused.discard((name, call))
+                if call not in WAITS_WITH_REASON.get(name, {}):
+                    faults.append(f"{where}:{number}: {call}() can wait for "
+                                  "somebody else: the transport's business")
+    return faults + [f"{name}: {call}() has a reason and is not there"
+                     for name, call in sorted(unused)]
 
 
 def functions(text: str) -> list[tuple[int, str, int]]:
@@ -326,6 +429,7 @@ CLAIMS = {
     "layers": layers,
     "circles": circles,
     "foreign-memory": foreign_memory,
+    "blocking-calls": blocking_calls,
     "sizes": sizes,
     "licences": licences,
     "no-machine-names": no_machine_names,

@@ -205,8 +205,9 @@ def code_tests() -> list[Test]:
     lib = TOP / "scripts/lib"
     tests = [Test(f"code/{claim}", (PYTHON, str(lib / "check_code.py"), claim),
                   300, TOP)
-             for claim in ("layers", "circles", "foreign-memory", "sizes",
-                           "licences", "no-machine-names", "warnings-gcc",
+             for claim in ("layers", "circles", "foreign-memory",
+                           "blocking-calls", "sizes", "licences",
+                           "no-machine-names", "warnings-gcc",
                            "warnings-clang")]
     tests.append(Test("code/demo", (str(TOP / "scripts/demo"),), 300, TOP,
                       alone=True))
