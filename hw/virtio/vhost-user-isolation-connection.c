@@ -398,13 +398,27 @@ void isolation_connection_end(VhostUserIsolation *iso)
 int vhost_user_isolation_write(VhostUserState *user, const void *msg,
                                size_t size, const int *fds, unsigned num_fds)
 {
+    memcpy(&user->isolation->asked, msg, sizeof(user->isolation->asked));
     return vhost_user_transport_write(user->isolation->transport, msg, size,
                                       fds, num_fds);
 }
 
+/*
+ * vhost-user returns an error for an answer of another size, and not always;
+ * but a backend that broke a rule once is not asked again.
+ */
 int vhost_user_isolation_read(VhostUserState *user, void *msg, size_t max)
 {
-    return vhost_user_transport_read(user->isolation->transport, msg, max);
+    const VhostUserIsolation *iso = user->isolation;
+    int ret = vhost_user_transport_read(iso->transport, msg, max);
+
+    if (ret >= 0 && !isolation_answer_fits(&iso->asked,
+                                           ((VhostUserMessage *)msg)->size)) {
+        return vhost_user_transport_fail(iso->transport, -EPROTO, "its answer "
+                                         "has another size than was asked "
+                                         "for");
+    }
+    return ret;
 }
 
 /* What it leads to can be the end of the device, and of @iso. */

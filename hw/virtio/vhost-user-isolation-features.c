@@ -167,6 +167,25 @@ uint64_t vhost_user_isolation_protocol_features(const VhostUserState *user,
     return user->isolation ? features & PROTOCOL_BITS : features;
 }
 
+/* As the vhost-user specification has them; others are no business of ours. */
+#define GET_VRING_BASE 11
+#define GET_CONFIG 24
+#define CREATE_CRYPTO_SESSION 26
+
+bool isolation_answer_fits(const VhostUserMessage *asked, uint32_t size)
+{
+    switch (asked->request) {
+    case GET_CONFIG:
+        /* Nothing: an error, which QEMU deals with. */
+        return size == asked->size || size == 0;
+    case GET_VRING_BASE:
+    case CREATE_CRYPTO_SESSION:
+        return size == asked->size;
+    default:
+        return size == sizeof(uint64_t);
+    }
+}
+
 const char *isolation_refused(uint16_t device_id)
 {
     switch (device_id) {

@@ -148,6 +148,7 @@ typedef enum IsolationRingState {
  * @ring_told: descriptors of a ring that this one was told, 0: none yet
  * @refused: a backend lacked what the user asked for
  * @state: of this connection
+ * @asked: what vhost-user has sent last
  * @channel: for the backend's own messages, or NULL
  * @devs: this connection's vhost_devs, by their first queue
  * @offered: features that the backend of this connection offered
@@ -168,6 +169,7 @@ struct VhostUserIsolation {
     bool refused;
 
     IsolationConnectionState state;
+    VhostUserMessage asked;
     VhostUserChannel *channel;
     struct vhost_dev *devs[ISOLATION_MAX_QUEUES];
     uint64_t offered;
@@ -414,6 +416,13 @@ uint64_t isolation_ring_features(const VhostUserIsolationConfig *config,
  */
 uint64_t isolation_payload_features(uint16_t device_id, uint64_t acked,
                                     uint64_t offered);
+
+/**
+ * isolation_answer_fits() - can it be the answer to a message?
+ * @asked: the message
+ * @size: of the answer's payload, bytes
+ */
+bool isolation_answer_fits(const VhostUserMessage *asked, uint32_t size);
 
 /** isolation_refused() - why a device type cannot be isolated, or NULL */
 const char *isolation_refused(uint16_t device_id);

@@ -197,6 +197,29 @@ static void test_payload_with_addresses_is_refused(void)
 
 #define PATH "/vhost-user-isolation/features/"
 
+/* Numbers of the vhost-user specification. */
+static void test_answer_has_the_size_that_was_asked_for(void)
+{
+    const VhostUserMessage features = { .request = 1 };
+    const VhostUserMessage base = { .request = 11, .size = 8 };
+    const VhostUserMessage config = { .request = 24, .size = 72 };
+    const VhostUserMessage session = { .request = 26, .size = 1000 };
+
+    g_assert_true(isolation_answer_fits(&features, 8));
+    g_assert_false(isolation_answer_fits(&features, 0));
+    g_assert_false(isolation_answer_fits(&features, 4));
+    g_assert_false(isolation_answer_fits(&features, 16));
+    g_assert_true(isolation_answer_fits(&base, 8));
+    g_assert_false(isolation_answer_fits(&base, 0));
+    g_assert_true(isolation_answer_fits(&config, 72));
+    g_assert_false(isolation_answer_fits(&config, 71));
+    g_assert_false(isolation_answer_fits(&config, 73));
+    /* So a backend says that it has none. */
+    g_assert_true(isolation_answer_fits(&config, 0));
+    g_assert_true(isolation_answer_fits(&session, 1000));
+    g_assert_false(isolation_answer_fits(&session, 8));
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -218,6 +241,8 @@ int main(int argc, char **argv)
                     test_legacy_guest_on_modern_backend);
     g_test_add_func(PATH "protocol-features-are-an-allow-list",
                     test_protocol_features_are_an_allow_list);
+    g_test_add_func(PATH "an-answer-has-the-size-that-was-asked-for",
+                    test_answer_has_the_size_that_was_asked_for);
     g_test_add_func(PATH "device-types-with-guest-addresses-are-refused",
                     test_payload_with_addresses_is_refused);
     return g_test_run();
