@@ -392,6 +392,7 @@ void isolation_connection_end(VhostUserIsolation *iso)
     iso->offered = 0;
     iso->ring_bits = 0;
     iso->ring_told = 0;
+    iso->config_changed = false;
     connection_set_state(iso, ISOLATION_CONNECTION_NONE);
 }
 
@@ -430,6 +431,7 @@ static void connection_config_changed(void *opaque)
     if (dev && dev->config_ops &&
         dev->config_ops->vhost_dev_config_notifier &&
         isolation_connection_alive(iso)) {
+        iso->config_changed = true;
         dev->config_ops->vhost_dev_config_notifier(dev);
     }
 }

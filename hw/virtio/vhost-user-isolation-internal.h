@@ -150,6 +150,7 @@ typedef enum IsolationRingState {
  * @state: of this connection
  * @asked: what vhost-user has sent last
  * @channel: for the backend's own messages, or NULL
+ * @config_changed: it says so, and was not asked since
  * @devs: this connection's vhost_devs, by their first queue
  * @offered: features that the backend of this connection offered
  * @ring_bits: those of them that the shadow rings use; from CHOSEN on
@@ -171,6 +172,7 @@ struct VhostUserIsolation {
     IsolationConnectionState state;
     VhostUserMessage asked;
     VhostUserChannel *channel;
+    bool config_changed;
     struct vhost_dev *devs[ISOLATION_MAX_QUEUES];
     uint64_t offered;
     uint64_t ring_bits;

@@ -157,6 +157,26 @@ static int op_set_vring_endian(struct vhost_dev *dev,
                          "memory-isolation=off");
 }
 
+/*
+ * A backend may have no answer; but each one that the backend itself has asked
+ * for would be a line in the log, as often as it likes.
+ */
+static int op_get_config(struct vhost_dev *dev, uint8_t *config,
+                         uint32_t config_len, Error **errp)
+{
+    VhostUserIsolation *iso = isolation_of(dev);
+    bool changed = iso->config_changed;
+    int ret;
+
+    iso->config_changed = false;
+    ret = user_ops.vhost_get_config(dev, config, config_len, errp);
+    if (ret < 0 && changed) {
+        vhost_user_transport_fail(iso->transport, ret, "it does not tell the "
+                                  "configuration that it says has changed");
+    }
+    return ret;
+}
+
 /* Nothing of ours is to be done for these. */
 
 static int op_set_owner(struct vhost_dev *dev)
@@ -177,12 +197,6 @@ static int op_migration_done(struct vhost_dev *dev, char *mac_addr)
 static int op_net_set_mtu(struct vhost_dev *dev, uint16_t mtu)
 {
     return user_ops.vhost_net_set_mtu(dev, mtu);
-}
-
-static int op_get_config(struct vhost_dev *dev, uint8_t *config,
-                         uint32_t config_len, Error **errp)
-{
-    return user_ops.vhost_get_config(dev, config, config_len, errp);
 }
 
 static int op_set_config(struct vhost_dev *dev, const uint8_t *data,
