@@ -18,29 +18,6 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-uint8_t fuzz_u8(FuzzInput *in)
-{
-    if (!in->left) {
-        return 0;
-    }
-    in->left--;
-    return *in->data++;
-}
-
-uint16_t fuzz_u16(FuzzInput *in)
-{
-    uint16_t low = fuzz_u8(in);
-
-    return low | fuzz_u8(in) << 8;
-}
-
-uint32_t fuzz_u32(FuzzInput *in)
-{
-    uint32_t low = fuzz_u16(in);
-
-    return low | (uint32_t)fuzz_u16(in) << 16;
-}
-
 static FuzzConfig read_config(FuzzInput *in)
 {
     uint8_t bits = fuzz_u8(in);

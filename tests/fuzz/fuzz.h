@@ -11,20 +11,7 @@
 #include "hw/virtio/isolated-queue-internal.h"
 #include "hw/virtio/shadow-ring.h"
 #include "../unit/mock-device.h"
-
-/**
- * FuzzInput - what is left of the string
- *
- * At its end there are only zeros.
- */
-typedef struct FuzzInput {
-    const uint8_t *data;
-    size_t left;
-} FuzzInput;
-
-uint8_t fuzz_u8(FuzzInput *in);
-uint16_t fuzz_u16(FuzzInput *in);
-uint32_t fuzz_u32(FuzzInput *in);
+#include "fuzz-input.h"
 
 /**
  * FuzzConfig - the first bytes of the string
