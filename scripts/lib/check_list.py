@@ -304,7 +304,11 @@ def all_tests() -> list[Test]:
             tool_tests("rings",
                        ("instructions", 600, "bench_rings.py", "--check"),
                        ("fuzz-shortly", 600, "fuzz.py", "--again 2500"),
+                       ("fuzz-messages-shortly", 600, "fuzz.py",
+                        "messages --again 5000"),
                        ("mutation-sample", 900, "mutate.py", "--sample")) +
-            tool_tests("fuzz", ("queue", 900, "fuzz.py", "--seconds 120")) +
+            tool_tests("fuzz", ("queue", 900, "fuzz.py", "--seconds 120"),
+                       ("messages", 900, "fuzz.py",
+                        "messages --seconds 120")) +
             tool_tests("mutation", ("ring-files", 10800, "mutate.py", "")) +
             code_tests() + asan_tests() + slow_tests())
