@@ -101,6 +101,7 @@ TARGETS = {"queue": queue, "messages": messages}
 def compiler_flags(source: str) -> tuple[str, ...]:
     flags = ("-iquote", str(TOP), "-iquote", str(TOP / "include"),
              "-iquote", str(qemu_build.VIRTIO),
+             "-iquote", str(qemu_build.SOURCE / "include"),
              "-iquote", str(qemu_build.SOURCE / "hw/virtio"),
              "-iquote", str(FUZZ), *qemu_build.flags_of(source))
     return (*(f for f in flags if not f.startswith(GCC_ONLY)),
