@@ -198,7 +198,8 @@ static void test_peer_that_does_not_read(void)
     rig_up(&rig);
     g_assert_cmpint(fill(&rig), ==, -ETIMEDOUT);
     g_assert_cmpint(harness_waited(), ==, RIG_LIMIT_NS);
-    g_assert_nonnull(strstr(vhost_user_transport_why(rig.t), "did not answer within"));
+    g_assert_nonnull(strstr(vhost_user_transport_why(rig.t),
+                            "did not answer within"));
     rig_down(&rig);
 }
 

@@ -125,7 +125,8 @@ static void device_stop(FuzzDevice *d)
 
 static void device_start(FuzzDevice *d, FuzzInput *in)
 {
-    uint64_t features = (uint64_t)fuzz_u8(in) << 24 | BIT_ULL(VIRTIO_F_VERSION_1);
+    uint64_t features = BIT_ULL(VIRTIO_F_VERSION_1) |
+                        (uint64_t)fuzz_u8(in) << 24;
 
     d->started = true;
     for (unsigned i = 0; i < d->num_devs && d->started; i++) {
