@@ -155,32 +155,42 @@ use_suites()
     again run_logged "$log" own_apt apt-get update
 }
 
-# fetch_qemu DIR - download QEMU 10.0.x as source package into DIR
+# qemu_suites - a line for each place to look for this version of QEMU: what
+# use_suites wants after TYPES
+qemu_suites()
+{
+    case $qemu in
+    10.0) printf '%s\n' "trixie trixie trixie-updates" "- bookworm-backports" ;;
+    10.2) printf '%s\n' "- sid" "- forky" ;;
+    esac
+}
+
+# fetch_qemu DIR - download this version of QEMU as source package into DIR
 fetch_qemu()
 {
     dir=$1
     new_log fetch
     rm -rf "$dir"
-    if use_suites deb-src trixie trixie trixie-updates &&
-       fetch_newest "$dir"; then
-        return 0
-    fi
-    ! network_is_down || fetch_failed
-    say "trying bookworm-backports"
-    if use_suites deb-src - bookworm-backports && fetch_newest "$dir"; then
-        return 0
-    fi
-    fetch_failed "QEMU 10.0.x could not be fetched from any suite"
+    qemu_suites > "$build/.suites"
+    while read -r base suites; do
+        # shellcheck disable=SC2086
+        if use_suites deb-src "$base" $suites && fetch_newest "$dir"; then
+            return 0
+        fi
+        ! network_is_down || fetch_failed
+    done < "$build/.suites"
+    fetch_failed "QEMU $qemu.x could not be fetched from any suite"
 }
 
 # A mirror may know a version and yet not have one of its files.
 fetch_newest()
 {
+    pattern=$(printf '%s' "$qemu" | sed 's/\./\\./g')
     versions=$(own_apt apt-cache showsrc --only-source qemu 2>> "$log" |
-               sed -n 's/^Version: //p' | grep -E '^([0-9]+:)?10\.0\.' |
+               sed -n 's/^Version: //p' | grep -E "^([0-9]+:)?$pattern\." |
                sort -ruV) || :
     if [ -z "$versions" ]; then
-        network_is_down || say "no qemu 10.0.x in $(sed -n 's/^Suites: //p' \
+        network_is_down || say "no qemu $qemu.x in $(sed -n 's/^Suites: //p' \
              "$build/apt/sources.d/main.sources")"
         return 1
     fi

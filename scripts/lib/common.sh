@@ -10,10 +10,28 @@ export LC_ALL=C
 # Set inside git's own hooks, and then wrong for every tree but that one.
 unset GIT_DIR GIT_WORK_TREE GIT_INDEX_FILE GIT_PREFIX
 
-build=$top/build
-logs=$build/log
-qsrc=$build/qemu-src
 patches=$top/patches
+
+# use_qemu VERSION - which QEMU: the first two numbers of its version.  All
+# that belongs to one but 10.0 lies in a folder of its own, beside it.
+use_qemu()
+{
+    qemu=$1
+    case $qemu in
+    10.0) build=$top/build up=../.. ;;
+    10.2) build=$top/build/$qemu up=../../.. ;;
+    *) die "no QEMU '$qemu'; there are 10.0 and 10.2" ;;
+    esac
+    logs=$build/log
+    qsrc=$build/qemu-src
+    qsrc_name=${qsrc#"$top"/}
+    stamp=$qsrc/.git/memory-isolation-stamp
+    own_patches=$patches
+    for_version=
+    [ "$qemu" != 10.0 ] || return 0
+    own_patches=$patches/$qemu
+    for_version=" --qemu $qemu"
+}
 
 # An absolute path: shims of Python version managers shadow the system's.
 system_python=/usr/bin/python3
@@ -74,6 +92,8 @@ need_space()
     [ "$free" -ge "$1" ] ||
         die "$free GiB free under build/, $1 GiB are needed"
 }
+
+use_qemu 10.0
 
 # Git in QEMU's tree: the same result whatever the user has configured.
 qgit()

@@ -1,13 +1,12 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
-# build/qemu-src: QEMU as Debian ships it is the base commit, then one commit
-# a hook, then links to our own files, which are never committed there.
+# build/qemu-src, or build/VERSION/qemu-src: QEMU as Debian ships it is the base
+# commit, then one commit a hook, then links to our own files, which are never
+# committed there.
 #
 # The stamp says what was laid: the base commit, then a line for each hook with
 # the patch's hash, its name and its commit.  It tells "nothing changed" from
 # "somebody edits a hook in that tree", whose work must not be overwritten.
-
-stamp=$qsrc/.git/memory-isolation-stamp
 
 # overlay_files - our files that belong into QEMU's tree, committed or not
 overlay_files()
@@ -21,11 +20,26 @@ overlay_files()
     done
 }
 
+# hook_files - the names of the hooks for this version.  A file in a folder of
+# patches/ named like the version replaces the one of that name, or is one more;
+# one without content leaves it out.
 hook_files()
 {
-    for file in "$patches"/[0-9]*.patch; do
+    for file in "$patches"/[0-9]*.patch "$own_patches"/[0-9]*.patch; do
         [ -f "$file" ] && printf '%s\n' "${file##*/}"
-    done || :
+    done | sort -u | while IFS= read -r name; do
+        [ ! -s "$(hook_path "$name")" ] || printf '%s\n' "$name"
+    done
+}
+
+# hook_path NAME - the file of the hook for this version
+hook_path()
+{
+    if [ -f "$own_patches/$1" ]; then
+        printf '%s\n' "$own_patches/$1"
+    else
+        printf '%s\n' "$patches/$1"
+    fi
 }
 
 unpack_qemu()
@@ -34,12 +48,12 @@ unpack_qemu()
         return 0
     fi
     need_space 8
-    set -- "$build"/download/qemu_10.0.*.dsc
+    set -- "$build"/download/qemu_"$qemu".*.dsc
     if [ ! -f "$1" ]; then
         rm -rf "$build/download"
         fetch_qemu "$build/download"
-        set -- "$build"/download/qemu_10.0.*.dsc
-        [ -f "$1" ] || die_log "$log" "apt left no qemu_10.0.*.dsc"
+        set -- "$build"/download/qemu_"$qemu".*.dsc
+        [ -f "$1" ] || die_log "$log" "apt left no qemu_$qemu.*.dsc"
     fi
     say "unpacking ${1##*/}"
     new_log unpack
@@ -75,8 +89,9 @@ check_version()
 {
     version=$(cat "$qsrc/VERSION" 2> /dev/null) || version=unknown
     case $version in
-    10.0.*) ;;
-    *) die "build/qemu-src is QEMU $version, not 10.0.x; remove build/" ;;
+    "$qemu".*) ;;
+    *) die "$qsrc_name is QEMU $version, not $qemu.x; remove" \
+           "${build#"$top"/}" ;;
     esac
 }
 
@@ -101,10 +116,10 @@ tree_is_edited()
 # hooks_wanted - "hash name" of each patch, in order
 hooks_wanted()
 {
-    (cd "$patches" 2> /dev/null || exit 0
-     # shellcheck disable=SC2046
-     set -- $(hook_files)
-     [ $# -eq 0 ] || sha256sum -- "$@" | sed 's/  */ /')
+    hook_files | while IFS= read -r name; do
+        printf '%s %s\n' "$(sha256sum < "$(hook_path "$name")" | cut -c 1-64)" \
+            "$name"
+    done
 }
 
 # commit_hook PATCH PARENT - print the commit that git am would make of the
@@ -162,7 +177,7 @@ chain_hooks()
         *)
             keep=no
             printf '+ %s\n' "$hook" >> "$log"
-            head=$(commit_hook "$patches/$hook" "$head" 2>> "$log") ||
+            head=$(commit_hook "$(hook_path "$hook")" "$head" 2>> "$log") ||
                 hook_failed "$hook"
             ;;
         esac
@@ -197,14 +212,15 @@ hook_failed()
                -e 's/^error: \(.*\): does not exist in index$/\1/p' \
                -e 's/^error: \(.*\): already exists in index$/\1/p' "$log" |
            head -n 1)
-    die_log "$log" "patches/$1 does not apply${file:+, at $file}"
+    path=$(hook_path "$1")
+    die_log "$log" "${path#"$top"/} does not apply${file:+, at $file}"
 }
 
 sync_hooks()
 {
     if tree_is_edited; then
-        say "note: build/qemu-src has edits of its own; patches/ not applied." \
-            "Keep them with scripts/hooks save"
+        say "note: $qsrc_name has edits of its own; patches/ not applied." \
+            "Keep them with scripts/hooks$for_version save"
     elif hooks_changed; then
         lay_hooks
     fi
@@ -246,7 +262,7 @@ links_stand()
 lay_link()
 {
     [ -L "$qsrc/$1" ] && return 0
-    up=$(printf '%s' "$1" | sed -e 's|[^/]*$||' -e 's|[^/]*/|../|g')
+    out_of=$(printf '%s' "$1" | sed -e 's|[^/]*$||' -e 's|[^/]*/|../|g')
     mkdir -p "$qsrc/$(dirname "$1")"
-    ln -s "$up../../$1" "$qsrc/$1"
+    ln -s "$out_of$up/$1" "$qsrc/$1"
 }
