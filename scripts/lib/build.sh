@@ -4,12 +4,16 @@
 
 jobs=$(nproc)
 
-# arm_devices - the device list of an Arm QEMU besides; an exported series does
-# not have it
+# arm_devices - the device list of an Arm QEMU besides, for this version or for
+# any; an exported series has none
 arm_devices()
 {
-    [ ! -f "$qsrc/configs/devices/arm-softmmu/isolation.mak" ] ||
-        printf isolation
+    for list in "isolation-$qemu" isolation; do
+        if [ -f "$qsrc/configs/devices/arm-softmmu/$list.mak" ]; then
+            printf '%s' "$list"
+            return 0
+        fi
+    done
 }
 
 configure_arguments()
@@ -43,6 +47,7 @@ configure_arguments()
 --with-pkgversion=memory-isolation
 END
     [ -z "$devices" ] || printf '%s\n' --with-devices-arm="$devices"
+    [ "$qemu" = 10.0 ] || printf '%s\n' --enable-gio --enable-passt
     case $variant in
     asan) printf '%s\n' --enable-asan --enable-ubsan ;;
     clang) printf '%s\n' --cc=clang ;;

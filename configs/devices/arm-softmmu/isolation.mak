@@ -9,7 +9,6 @@
 
 # Objects of their own for each target, and no test of ours needs them.
 CONFIG_VFIO_PCI=n
-CONFIG_VFIO_PLATFORM=n
 
 # All machines but ARM_VIRT.
 CONFIG_I2C_DEVICES=n
