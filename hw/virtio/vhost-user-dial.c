@@ -98,7 +98,7 @@ static bool dial_in_time(Chardev *chr, uint32_t timeout_ms, Error **errp)
     return ok;
 }
 
-bool vhost_user_dials_again(CharBackend *be)
+bool vhost_user_dials_again(CharFrontend *be)
 {
     const SocketChardev *s = (SocketChardev *)object_dynamic_cast(
         OBJECT(qemu_chr_fe_get_driver(be)), TYPE_CHARDEV_SOCKET);
@@ -106,7 +106,7 @@ bool vhost_user_dials_again(CharBackend *be)
     return s && (s->is_listen || s->reconnect_time_ms);
 }
 
-bool vhost_user_dial(CharBackend *be, uint32_t timeout_ms, Error **errp)
+bool vhost_user_dial(CharFrontend *be, uint32_t timeout_ms, Error **errp)
 {
     Chardev *chr = qemu_chr_fe_get_driver(be);
     SocketChardev *s;

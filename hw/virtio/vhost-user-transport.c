@@ -70,7 +70,7 @@
  * @deadline: of its answer
  */
 struct VhostUserTransport {
-    CharBackend *chr;
+    CharFrontend *chr;
     char *name;
     int64_t limit_ns;
     WaitBudget budget;
@@ -198,7 +198,7 @@ void vhost_user_transport_set_why(VhostUserTransport *t, const char *why)
     t->why = g_strdup(why);
 }
 
-VhostUserTransport *vhost_user_transport_new(CharBackend *chr,
+VhostUserTransport *vhost_user_transport_new(CharFrontend *chr,
                                              uint32_t timeout_ms)
 {
     VhostUserTransport *t = g_new0(VhostUserTransport, 1);

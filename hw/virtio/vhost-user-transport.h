@@ -7,9 +7,9 @@
 #ifndef HW_VIRTIO_VHOST_USER_TRANSPORT_H
 #define HW_VIRTIO_VHOST_USER_TRANSPORT_H
 
-#include "chardev/char-fe.h"
 #include "qemu/host-utils.h"
 #include "qemu/timer.h"
+#include "vhost-user-compat.h"
 
 /** Seconds over which a backend's time is counted */
 #define VHOST_USER_TRANSPORT_WINDOW_S 60
@@ -86,7 +86,7 @@ typedef struct VhostUserTransport VhostUserTransport;
  *
  * All functions are called with the BQL held.
  */
-VhostUserTransport *vhost_user_transport_new(CharBackend *chr,
+VhostUserTransport *vhost_user_transport_new(CharFrontend *chr,
                                              uint32_t timeout_ms);
 
 /**
@@ -253,7 +253,7 @@ void vhost_user_channel_free(VhostUserChannel *ch);
 /**
  * vhost_user_dials_again() - can @be connect again when its backend is gone?
  */
-bool vhost_user_dials_again(CharBackend *be);
+bool vhost_user_dials_again(CharFrontend *be);
 
 /**
  * vhost_user_dial() - connect a device that is being made to its backend
@@ -263,6 +263,6 @@ bool vhost_user_dials_again(CharBackend *be);
  *
  * BQL held.
  */
-bool vhost_user_dial(CharBackend *be, uint32_t timeout_ms, Error **errp);
+bool vhost_user_dial(CharFrontend *be, uint32_t timeout_ms, Error **errp);
 
 #endif /* HW_VIRTIO_VHOST_USER_TRANSPORT_H */

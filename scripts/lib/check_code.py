@@ -40,8 +40,8 @@ LAYERS: list[tuple[str, list[str], list[str]]] = [
     ("memory", ["bounce*", "guest-chain*", "virtio-chain*"], ["*"]),
     ("queue", ["isolated-*"], ["*"]),
     ("vdpa", ["vhost-svq*"], ["*"]),
-    ("transport", ["vhost-user-transport*", "vhost-user-channel*",
-                   "vhost-user-dial*"], ["*"]),
+    ("transport", ["vhost-user-compat*", "vhost-user-transport*",
+                   "vhost-user-channel*", "vhost-user-dial*"], ["*"]),
     ("control", ["vhost-user-isolation*"], ["*"]),
 ]
 # QEMU's own headers that a layer must not know.
