@@ -24,7 +24,8 @@ runs without arguments; devices prints the matrix of devices and backends),
 proofs (machine-checked; names each property), proofs-deep (larger rings, slow),
 asan (what takes longest with sanitizers), bare (from a bare Debian 12 and 13;
 about an hour), compile (each commit of the
-exported series; slow), fuzz (two minutes; scripts/fuzz for longer), mutation
+exported series; slow), port (other versions of QEMU: builds them and runs a
+part of the tests with them; slow), fuzz (two minutes; scripts/fuzz for longer), mutation
 (breaks the ring files in hundreds of places; slow), hostile (all moves of the
 hostile backend; hours).  A name may be a pattern:
 'functional/data.*'.

@@ -14,7 +14,9 @@ import unittest
 from dataclasses import replace
 from pathlib import Path
 
+import check_port
 import hostile_run
+import port
 import proofs
 from check_run import Test
 
@@ -28,7 +30,7 @@ FUNCTIONAL = TOP / "tests/functional/isolation"
 PLAIN_GROUPS = ("unit", "qtest", "functional", "devices", "rings", "proofs",
                 "code")
 SLOW_GROUPS = ("asan", "bare", "compile", "rings-deep", "proofs-deep",
-               "fuzz", "mutation", "hostile")
+               "fuzz", "mutation", "hostile", "port")
 
 # QEMU's own tests that must pass unchanged: the part of their path that says
 # which device they are about.
@@ -188,7 +190,7 @@ def functional_tests() -> list[Test]:
         if "_FailedTest" in ident:
             ident = ident.rsplit(".", 1)[-1]
         name = ident.removeprefix("test_").replace(".test_", ".")
-        group = "functional"
+        group = getattr(case, "group", "functional")
         if name.startswith("devices."):
             # Cells of the matrix: "on.DEVICE_BACKEND_..." and "off....".
             group, name = name.split(".", 1)
@@ -295,11 +297,25 @@ def slow_tests() -> list[Test]:
     ] + ring_tests("rings-deep", "-deep", 3600)
 
 
+def port_tests(with_guests: list[Test]) -> list[Test]:
+    """Other versions of QEMU, and what is run with each."""
+    tests = check_port.builds(FETCHED)
+    for version in check_port.VERSIONS:
+        build = port.folder(version)
+        tests += check_port.programs(
+            version, _programs("unit", "tests/unit", build, 120) +
+            _programs("qtest", "tests/qtest", build, 120) +
+            _arm_programs("qtest", build))
+        tests += check_port.guests(version, with_guests)
+    return tests
+
+
 def all_tests() -> list[Test]:
     fetch = tool_tests("code", ("fetch", 1200, "fetch.py", ""))
+    functional = functional_tests()
     # The longest one of the plain check is among the first, or would be the last.
     return (fetch + unit_tests() + qtests() + hostile_tests() +
-            functional_tests() +
+            [t for t in functional if t.group != check_port.NEWER] +
             ring_tests("rings", "", 600) + proof_tests() +
             tool_tests("rings",
                        ("instructions", 600, "bench_rings.py", "--check"),
@@ -311,4 +327,5 @@ def all_tests() -> list[Test]:
                        ("messages", 900, "fuzz.py",
                         "messages --seconds 120")) +
             tool_tests("mutation", ("ring-files", 10800, "mutate.py", "")) +
-            code_tests() + asan_tests() + slow_tests())
+            code_tests() + asan_tests() + slow_tests() +
+            port_tests(functional))

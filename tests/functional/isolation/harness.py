@@ -42,6 +42,7 @@ from vhost_user_proxy import Proxy                      # noqa: E402
 from qemu.machine.machine import VMLaunchFailure        # noqa: E402
 
 QEMU_BUILD = Path(os.environ.get("QEMU_BUILD", str(BUILD / "qemu")))
+QEMU_SOURCE = QEMU_BUILD.parent / "qemu-src"
 QEMU = QEMU_BUILD / "qemu-system-x86_64"
 QEMU_IMG = QEMU_BUILD / "qemu-img"
 TREE_DAEMON = QEMU_BUILD / "storage-daemon/qemu-storage-daemon"

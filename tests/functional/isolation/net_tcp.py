@@ -21,6 +21,9 @@ from net_guest import Console, add_interface
 
 BRIDGE = QEMU_BUILD / "tests/vhost-user-bridge"
 CHUNK = 1 << 18
+PASST_HOST = "10.77.0.2"
+PASST_GUEST = "10.77.0.15"
+PASST_MTU = 65520
 
 # Last both ways at once.
 TRANSFER = """
@@ -93,16 +96,22 @@ class FileServer:
 
 def _run(run: Any, cell: Any, path: Path, host: str, address: str,
          mtu: int) -> None:
-    content = os.urandom(cell.row.options.get("megabytes", 100) << 20)
-    digest = hashlib.sha256(content).hexdigest()
-    server = FileServer(content)
-    run.addCleanup(server.close)
     run.megabytes = 512              # the file is there twice
     vm = run.make_cell_vm(cell)
     packed = "on" if run.guest_ring(cell) == "packed" else "off"
     add_interface(vm, path, 0, netdev=run.netdev_props(vm, cell),
                   device=f",packed={packed}")
     console = Console(vm, 1, mtu, cell.kernel)
+    carry(run, console, cell.row.options.get("megabytes", 100), host, address)
+
+
+def carry(run: Any, console: Console, megabytes: int, host: str,
+          address: str) -> None:
+    """Boot a guest, send a file both ways, let it power off."""
+    content = os.urandom(megabytes << 20)
+    digest = hashlib.sha256(content).hexdigest()
+    server = FileServer(content)
+    run.addCleanup(server.close)
     run.addCleanup(console.close)
     console.launch()
     said = console.run(TRANSFER.format(
@@ -114,17 +123,22 @@ def _run(run: Any, cell: Any, path: Path, host: str, address: str,
     console.end()
 
 
-def passt(run: Any, cell: Any) -> None:
-    """Debian 13's."""
-    command = [*guest.program("passt"), "--vhost-user", "--foreground",
-               "--socket", "{socket}", "--ipv4-only", "--interface", "lo",
-               "--address", "10.77.0.15", "--netmask", "24", "--gateway",
-               "10.77.0.2", "--dns", "none", "--tcp-ports", "none",
+def passt_command() -> list[str]:
+    """Debian 13's, for a guest that is PASST_GUEST."""
+    command = [*guest.program("passt"), "--ipv4-only", "--interface", "lo",
+               "--address", PASST_GUEST, "--netmask", "24", "--gateway",
+               PASST_HOST, "--dns", "none", "--tcp-ports", "none",
                "--udp-ports", "none"]
     if os.geteuid() == 0:
         command += ["--runas", "0"]
-    backend = run.start_program(command)
-    _run(run, cell, backend.socket, "10.77.0.2", "10.77.0.15", 65520)
+    return command
+
+
+def passt(run: Any, cell: Any) -> None:
+    """One that was started beforehand."""
+    backend = run.start_program([*passt_command(), "--vhost-user",
+                                 "--foreground", "--socket", "{socket}"])
+    _run(run, cell, backend.socket, PASST_HOST, PASST_GUEST, PASST_MTU)
 
 
 def bridge(run: Any, cell: Any) -> None:

@@ -15,7 +15,8 @@ from pathlib import Path
 import debian
 import small_load
 from device_case import DeviceCase
-from harness import BUILD, QEMU_BUILD, Program, guest, socket_folder
+from harness import (BUILD, QEMU_BUILD, QEMU_SOURCE, Program, guest,
+                     socket_folder)
 from matrix import Cell
 
 TREE = guest.OUT / "iscsi"
@@ -36,7 +37,7 @@ def fetch() -> None:
 
 
 def _build() -> None:
-    source = BUILD / "qemu-src"
+    source = QEMU_SOURCE
     headers = [QEMU_BUILD, source, source / "include",
                source / "host/include/generic"]
     glib = subprocess.run(["pkg-config", "--cflags", "--libs", "glib-2.0"],

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Callable
 
 from device_case import DeviceCase
-from harness import BUILD, QEMU_BUILD, TOP, GuestVm, Program, guest
+from harness import (BUILD, QEMU_BUILD, QEMU_SOURCE, TOP, GuestVm, Program,
+                     guest)
 from matrix import Cell
 
 OPS = [guest.OUT / name for name in ("small-ops", "bus-ops")]
@@ -25,7 +26,7 @@ BACKENDS = BUILD / "check" / "backends"
 SOURCES = TOP / "tests/backends"
 GUEST = TOP / "tests/guest"
 HEADERS = [GUEST / "small-content.h", GUEST / "random.h", SOURCES / "small.h"]
-LIBVHOST_USER = BUILD / "qemu-src/subprojects/libvhost-user"
+LIBVHOST_USER = QEMU_SOURCE / "subprojects/libvhost-user"
 LIBRARY = QEMU_BUILD / "subprojects/libvhost-user/libvhost-user.a"
 WARNINGS = ["-Wall", "-Wextra", "-Werror"]
 CID = 42
