@@ -177,7 +177,9 @@ class Lifecycle(Frames):
                    "the guest to run")
 
     def test_guest_is_saved_and_loaded(self) -> None:
-        self.start(queues=2, guest_packed=self.isolated, packed=True)
+        # Only what can connect again can be saved.
+        self.start(queues=2, guest_packed=self.isolated, packed=True,
+                   chardev=",reconnect-ms=100")
         self.exchange.frames(lanes=2)
         self.console.run(FLOOD)
         self.save_and_load()
