@@ -26,6 +26,7 @@
 #include "qemu/rcu.h"
 #include "standard-headers/linux/virtio_ring.h"
 #include "guest-chain.h"
+#include "virtio-queue-internal.h"
 
 /*
  * How much of [@addr, @addr + *@len) lies in one piece of RAM?  Returns where,
@@ -128,7 +129,17 @@ void guest_chain_unpop(GuestQueue *queue, const VirtQueueChain *chain)
 
 bool guest_chain_restore(GuestQueue *queue, unsigned slots)
 {
-    return virtqueue_restore_popped(queue->vq, slots);
+    VirtQueue *vq = queue->vq;
+
+    if (virtio_vdev_has_feature(queue->vdev, VIRTIO_F_RING_PACKED)) {
+        return slots == vq->inuse;
+    }
+    if (slots > vq->vring.num) {
+        return false;
+    }
+    vq->used_idx = vq->last_avail_idx - slots;
+    vq->inuse = slots;
+    return true;
 }
 
 bool guest_chain_usable(GuestQueue *queue)

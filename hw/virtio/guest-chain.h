@@ -36,9 +36,11 @@ void guest_chain_unpop(GuestQueue *queue, const VirtQueueChain *chain);
  * @queue: the queue, as virtio_load() made it
  * @slots: what the requests have that are out
  *
- * What the guest has in its used index is not asked.  BQL held.
+ * The used index of a split queue follows from it, whatever stands in guest
+ * memory, where virtio_load() has read it.  BQL held.
  *
- * Returns: false if that cannot be.
+ * Returns: false, and nothing is changed, if that is more than the ring has, or
+ * a packed queue was saved with another number.
  */
 bool guest_chain_restore(GuestQueue *queue, unsigned slots);
 

@@ -246,6 +246,9 @@ bool isolation_guest_crowded(VirtIOIsolation *guest);
 /** isolation_guest_make_room() - renew the connection, which drops them */
 void isolation_guest_make_room(VirtIOIsolation *guest);
 
+/** isolation_guest_faulted() - report the next fault.  Bottom half. */
+void isolation_guest_faulted(void *opaque);
+
 /**
  * isolation_guest_report_late() - faults found while the driver resets
  */

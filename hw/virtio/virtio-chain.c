@@ -498,16 +498,3 @@ void virtqueue_unpop_chain(VirtQueue *vq, const VirtQueueChain *chain)
     vq->shadow_avail_idx = vq->last_avail_idx;
     vq->shadow_avail_wrap_counter = vq->last_avail_wrap_counter;
 }
-
-bool virtqueue_restore_popped(VirtQueue *vq, unsigned slots)
-{
-    if (virtio_vdev_has_feature(vq->vdev, VIRTIO_F_RING_PACKED)) {
-        return slots == vq->inuse;
-    }
-    if (slots > vq->vring.num) {
-        return false;
-    }
-    vq->used_idx = vq->last_avail_idx - slots;
-    vq->inuse = slots;
-    return true;
-}
