@@ -26,7 +26,6 @@
 #include "qemu/rcu.h"
 #include "standard-headers/linux/virtio_ring.h"
 #include "guest-chain.h"
-#include "virtio-queue-internal.h"
 
 /*
  * How much of [@addr, @addr + *@len) lies in one piece of RAM?  Returns where,
@@ -129,17 +128,7 @@ void guest_chain_unpop(GuestQueue *queue, const VirtQueueChain *chain)
 
 bool guest_chain_restore(GuestQueue *queue, unsigned slots)
 {
-    VirtQueue *vq = queue->vq;
-
-    if (virtio_vdev_has_feature(queue->vdev, VIRTIO_F_RING_PACKED)) {
-        return slots == vq->inuse;
-    }
-    if (slots > vq->vring.num) {
-        return false;
-    }
-    vq->used_idx = vq->last_avail_idx - slots;
-    vq->inuse = slots;
-    return true;
+    return virtqueue_restore_popped(queue->vq, slots);
 }
 
 bool guest_chain_usable(GuestQueue *queue)

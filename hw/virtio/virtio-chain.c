@@ -27,7 +27,6 @@
 
 #include "qemu/osdep.h"
 #include "qemu/main-loop.h"
-#include "hw/virtio/virtio-access.h"
 #include "standard-headers/linux/virtio_ring.h"
 #include "virtio-chain.h"
 #include "virtio-queue-internal.h"
@@ -475,26 +474,4 @@ VirtQueueChainResult virtqueue_pop_chain(VirtQueue *vq, VirtQueueChain *chain,
     }
     trace_virtqueue_pop(vq, chain, chain->num_in, chain->num_out);
     return VIRTQUEUE_CHAIN_OK;
-}
-
-void virtqueue_unpop_chain(VirtQueue *vq, const VirtQueueChain *chain)
-{
-    if (vq->inuse < chain->ndescs) {
-        /* The guest has reset the queue meanwhile: nothing is to be undone. */
-        return;
-    }
-    vq->inuse -= chain->ndescs;
-
-    if (!virtio_vdev_has_feature(vq->vdev, VIRTIO_F_RING_PACKED)) {
-        /* The shadow stays: it is ahead now, so the next pop believes it. */
-        vq->last_avail_idx -= chain->ndescs;
-        return;
-    }
-    if (vq->last_avail_idx < chain->ndescs) {
-        vq->last_avail_idx += vq->vring.num;
-        vq->last_avail_wrap_counter = !vq->last_avail_wrap_counter;
-    }
-    vq->last_avail_idx -= chain->ndescs;
-    vq->shadow_avail_idx = vq->last_avail_idx;
-    vq->shadow_avail_wrap_counter = vq->last_avail_wrap_counter;
 }

@@ -99,4 +99,17 @@ VirtQueueChainResult virtqueue_pop_chain(VirtQueue *vq, VirtQueueChain *chain,
  */
 void virtqueue_unpop_chain(VirtQueue *vq, const VirtQueueChain *chain);
 
+/**
+ * virtqueue_restore_popped() - the queue was loaded, and so much of it is out
+ * @vq: the queue
+ * @slots: sum of @ndescs of the chains that were popped and not pushed
+ *
+ * The used index of a split queue follows from it, whatever stands in guest
+ * memory, where virtio_load() has read it.  BQL held.
+ *
+ * Returns: false, and nothing is changed, if that is more than the ring has, or
+ * a packed queue was saved with another number.
+ */
+bool virtqueue_restore_popped(VirtQueue *vq, unsigned slots);
+
 #endif /* HW_VIRTIO_VIRTIO_CHAIN_H */

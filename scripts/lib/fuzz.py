@@ -67,7 +67,7 @@ def queue() -> Target:
          *sorted((TOP / "tests/unit").glob("mock-device*.c"))),
         (*(qemu_build.VIRTIO / name
            for name in qemu_build.RING + qemu_build.QUEUE +
-           ("guest-chain.c", "virtio-chain.c")), virtio),
+           ("guest-chain.c", "virtio-chain.c", "virtio-chain-undo.c")), virtio),
         ("aio_set_event_notifier", "aio_set_event_notifier_poll",
          "aio_bh_new_full", "qemu_bh_schedule", "qemu_bh_delete",
          "qemu_get_current_aio_context", "call_rcu1", "defer_call"))

@@ -205,6 +205,7 @@ static void *qemu_map_ram_ptr(void *block, hwaddr at)
 #define RCU_READ_LOCK_GUARD() ((void)0)
 
 #include "hw/virtio/virtio-chain.c"
+#include "hw/virtio/virtio-chain-undo.c"
 
 static MemoryRegionCache any_cache(uint8_t *mem, hwaddr bytes)
 {
