@@ -118,11 +118,16 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 {
     /* As many descriptors as the world looks at. */
     struct rlimit files = { .rlim_cur = 1024, .rlim_max = 1024 };
+    sigset_t alarm;
 
     setrlimit(RLIMIT_NOFILE, &files);
     signal(SIGPIPE, SIG_IGN);
     module_call_init(MODULE_INIT_QOM);
     qemu_init_main_loop(&error_abort);
+    /* It gets this one from a descriptor, when it turns: libFuzzer cannot. */
+    sigemptyset(&alarm);
+    sigaddset(&alarm, SIGALRM);
+    pthread_sigmask(SIG_UNBLOCK, &alarm, NULL);
     /* It opens what stays open. */
     LLVMFuzzerTestOneInput((const uint8_t *)"", 0);
     return 0;
