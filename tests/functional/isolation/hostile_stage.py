@@ -27,7 +27,7 @@ from hostile_machine import SLOT, Machine, Setting
 from hostile_qemu import STUCK_SECONDS, CommandFailed, QemuGone, QemuStuck
 
 # What the documentation promises for one device, and room for a busy machine.
-BOUND_SECONDS = float(os.environ.get("HOSTILE_BOUND_SECONDS", "10"))
+BOUND_SECONDS = float(os.environ.get("HOSTILE_BOUND_SECONDS", "20"))
 LOG_BOUND = 256 << 10
 # Waits, in seconds; more for a QEMU that is slow by its making.
 _SCALE = float(os.environ.get("HOSTILE_PATIENCE", "1"))
