@@ -22,7 +22,7 @@ EPILOG = """\
 groups: unit, qtest, functional, devices, rings, proofs, code (together: what
 runs without arguments; devices prints the matrix of devices and backends),
 proofs (machine-checked; names each property), proofs-deep (larger rings, slow),
-asan (what takes longest with sanitizers), bare (from a bare Debian 12 and 13;
+asan (unit tests and qtests in a QEMU with sanitizers), bare (from a bare Debian 12 and 13;
 about an hour), compile (each commit of the
 exported series; slow), port (other versions of QEMU: builds them and runs a
 part of the tests with them; slow), fuzz (two minutes; scripts/fuzz for longer), mutation

@@ -40,10 +40,6 @@ STOCK_QTESTS = ("vhost-user", "virtio-net", "virtio-blk", "virtio-scsi",
 # Programs with cases for devices that QEMU has for Arm only.
 ARM_PROGRAMS = ("vhost-user-isolation-devices-test",
                 "vhost-user-isolation-refusals-test")
-# With sanitizers each case takes ten seconds, and there is one for each type of
-# device and each pair of rings: of these in the plain check, group asan has all.
-DEVICES_PROGRAM = "vhost-user-isolation-devices-test"
-DEVICES_PLAIN = re.compile(r"/(in-flight/on/split-on-packed|\w+/on/iothread)")
 # It wants backends and is started by conformance.py.
 CONFORMANCE = "vhost-user-conformance-test"
 # What needs packages waits for it; it fails for no reason of theirs.
@@ -70,17 +66,10 @@ def _our_programs(folder: str) -> list[str]:
         encoding="utf-8"), re.MULTILINE)]
 
 
-def _programs(group: str, folder: str, build: Path, limit: int,
-              prefix: str = "") -> list[Test]:
-    env = dict(_qtest_env(build))
-    after = ""
-    if prefix:
-        env.update(SANITIZER_ENV)
-        after = "code/asan-build"
-        limit *= 10
-    return [Test(f"{group}/{prefix}{name}",
+def _programs(group: str, folder: str, build: Path, limit: int) -> list[Test]:
+    return [Test(f"{group}/{name}",
                  (str(build / folder / name), "--tap", "-k"),
-                 limit, build, env, tap=True, after=after)
+                 limit, build, _qtest_env(build), tap=True)
             for name in _our_programs(folder) if name != CONFORMANCE]
 
 
@@ -94,38 +83,17 @@ def _paths_of(program: str) -> list[str]:
     return [ln for ln in done.stdout.splitlines() if ln.startswith("/")]
 
 
-def _asan_programs() -> list[Test]:
-    """All test programs, one of them with a part of its cases."""
-    tests = _programs("code", "tests/unit", ASAN, 120, "asan-")
-    for test in _programs("code", "tests/qtest", ASAN, 120, "asan-"):
-        if Path(test.argv[0]).name == DEVICES_PROGRAM:
-            more = [word for path in _paths_of(DEVICES_PROGRAM)
-                    if DEVICES_PLAIN.search(path) for word in ("-p", path)]
-            test = replace(test, argv=(*test.argv, *more))
-        tests.append(test)
-    return tests
-
-
-def asan_tests() -> list[Test]:
-    """What takes long with sanitizers."""
-    tests = [t for t in _programs("asan", "tests/qtest", ASAN, 120, "asan-")
-             if Path(t.argv[0]).name == DEVICES_PROGRAM]
-    return [replace(t, name=t.name.replace("asan-", "")) for t in tests] + \
-        [replace(t, name=t.name.replace("code/asan-", "asan/"))
-         for t in _qos_tests(ASAN, ("vhost-user",), "asan-")]
-
-
-def _conformance(build: Path, name: str, after: str, limit: int) -> Test:
+def _conformance() -> Test:
     script = str(TOP / "scripts/lib/conformance.py")
-    return Test(name, (PYTHON, script, "--build", str(build)), limit, TOP,
-                SANITIZER_ENV if build == ASAN else {}, tap=True, after=after)
+    return Test("qtest/conformance", (PYTHON, script, "--build", str(QEMU)),
+                600, TOP, tap=True, after=FETCHED)
 
 
-def _arm_programs(group: str, build: Path, prefix: str = "") -> list[Test]:
+def _arm_programs(group: str, build: Path) -> list[Test]:
     """Those of ARM_PROGRAMS once more: with another QEMU they list others."""
     env = _qtest_env(build, "arm")
     return [replace(test, name=f"{test.name}-arm", env=test.env | env)
-            for test in _programs(group, "tests/qtest", build, 120, prefix)
+            for test in _programs(group, "tests/qtest", build, 120)
             if Path(test.argv[0]).name in ARM_PROGRAMS]
 
 
@@ -137,23 +105,20 @@ def _device_of(path: str) -> str:
     return ""
 
 
-def _qos_tests(build: Path, devices: tuple[str, ...],
-               prefix: str = "") -> list[Test]:
+def _qos_tests(devices: tuple[str, ...]) -> list[Test]:
     """One run of qos-test a device, over all paths that lead to it."""
     paths: dict[str, list[str]] = {}
     for path in _paths_of("qos-test"):
         paths.setdefault(_device_of(path), []).append(path)
-    env = dict(_qtest_env(build), **(SANITIZER_ENV if prefix else {}))
     tests = []
     for device in devices:
         if device not in paths:
             continue
-        argv = [str(build / "tests/qtest/qos-test"), "--tap", "-k"]
+        argv = [str(QEMU / "tests/qtest/qos-test"), "--tap", "-k"]
         for path in paths[device]:
             argv += ["-p", path]
-        name = f"code/{prefix}{device}" if prefix else f"qtest/stock-{device}"
-        tests.append(Test(name, tuple(argv), 900, build, env, tap=True,
-                          after="code/asan-build" if prefix else ""))
+        tests.append(Test(f"qtest/stock-{device}", tuple(argv), 900, QEMU,
+                          _qtest_env(QEMU), tap=True))
     return tests
 
 
@@ -164,8 +129,29 @@ def unit_tests() -> list[Test]:
 def qtests() -> list[Test]:
     return (_programs("qtest", "tests/qtest", QEMU, 120) +
             _arm_programs("qtest", QEMU) +
-            [_conformance(QEMU, "qtest/conformance", FETCHED, 600)] +
-            _qos_tests(QEMU, STOCK_QTESTS))
+            [_conformance()] + _qos_tests(STOCK_QTESTS))
+
+
+def _sanitized(test: Test) -> Test:
+    """@test with the build that has sanitizers."""
+    def there(text: str) -> str:
+        return text.replace(str(QEMU), str(ASAN))
+
+    return replace(
+        test, name=f"asan/{test.name.split('/', 1)[1]}",
+        argv=tuple(map(there, test.argv)), limit=test.limit * 10,
+        cwd=Path(there(str(test.cwd))), after="asan/build",
+        env={k: there(v) for k, v in test.env.items()} | SANITIZER_ENV)
+
+
+def asan_tests() -> list[Test]:
+    """All unit tests and qtests with sanitizers: a QEMU more to build."""
+    build = Test("asan/build", (str(TOP / "scripts/setup"), "--variant",
+                                "asan"), 3600, TOP, alone=True)
+    return [build] + [
+        _sanitized(test) for test in unit_tests() + qtests()
+        if "stock-" not in test.name or
+        test.name.endswith(("stock-vhost-user", "stock-virtio-blk"))]
 
 
 def _cases(suite: unittest.TestSuite) -> list[unittest.TestCase]:
@@ -217,14 +203,6 @@ def code_tests() -> list[Test]:
                       TOP))
     tests.append(Test("code/devices", (PYTHON, str(lib / "devices.py"),
                                        "--check-docs"), 60, TOP))
-    tests.append(Test("code/asan-build", (str(TOP / "scripts/setup"),
-                                          "--variant", "asan"), 1800, TOP,
-                      alone=True))
-    tests += _asan_programs()
-    tests += _arm_programs("code", ASAN, "asan-")
-    tests.append(_conformance(ASAN, "code/asan-conformance",
-                              "code/asan-build", 2400))
-    tests += _qos_tests(ASAN, ("virtio-blk",), "asan-")
     tests.append(Test("code/export-series",
                       (str(TOP / "scripts/export-series"),
                        str(BUILD / "check/series")), 300, TOP))
@@ -271,7 +249,7 @@ def hostile_tests() -> list[Test]:
     return [test(f"hostile/{setting}", 14400, "run", setting)
             for setting in hostile_run.settings()] + [
         test("functional/hostile-shortly", 1200, "short"),
-        test("hostile/asan-shortly", 3600, "short", after="code/asan-build",
+        test("hostile/asan-shortly", 3600, "short", after="asan/build",
              QEMU_BUILD=str(ASAN), HOSTILE_PATIENCE="4", **SANITIZER_ENV),
         test("functional/hostile-docs", 60, "--check-docs")]
 
