@@ -65,7 +65,7 @@ struct VirtQueue {
         unsigned num;
         hwaddr desc;
     } vring;
-    uint16_t last_avail_idx, shadow_avail_idx;
+    uint16_t last_avail_idx, shadow_avail_idx, used_idx;
     bool last_avail_wrap_counter, shadow_avail_wrap_counter;
     unsigned inuse;
     VirtIODevice *vdev;
