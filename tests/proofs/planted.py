@@ -16,6 +16,7 @@ INTERNAL = "hw/virtio/shadow-ring-internal.h"
 SPLIT = "hw/virtio/shadow-ring-split.c"
 PACKED = "hw/virtio/shadow-ring-packed.c"
 CHAIN = "hw/virtio/virtio-chain.c"
+UNDO = "hw/virtio/virtio-chain-undo.c"
 POOL = "hw/virtio/bounce-pool.c"
 
 
@@ -114,7 +115,7 @@ PLANTED: tuple[Bug, ...] = (
         Edit(CHAIN, "vq->inuse >= num || chain->ndescs > num - vq->inuse",
              "vq->inuse >= num"), ("packed",)),
     Bug("unpop-forgets-the-lap", "chain-pop-2",
-        Edit(CHAIN, "if (vq->last_avail_idx < chain->ndescs)",
+        Edit(UNDO, "if (vq->last_avail_idx < chain->ndescs)",
              "if (vq->last_avail_idx <= chain->ndescs)"), ("packed",)),
     Bug("copy-runs-over-the-end-of-ram", "chain-copy",
         Edit(CHAIN, "offset + sizeof(ChainDesc) <= table->end",
