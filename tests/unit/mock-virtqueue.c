@@ -13,6 +13,7 @@
 #include "qemu/main-loop.h"
 #include "qemu/rcu.h"
 #include "monitor/monitor.h"
+#include "hw/virtio/vhost-user-compat.h"
 #include "hw/virtio/virtio-chain.h"
 #include "mock-virtqueue.h"
 
@@ -41,6 +42,18 @@ void bql_unlock(void)
 void bql_block_unlock(bool increase)
 {
 }
+
+/* A newer QEMU asks for these too, and would find its own of all of them. */
+#if !QEMU_OLDER_THAN(10, 2)
+bool mutex_is_bql(QemuMutex *mutex)
+{
+    return false;
+}
+
+void bql_update_status(bool locked)
+{
+}
+#endif
 
 /* Each report is several pieces; the last one ends the line. */
 int error_vprintf(const char *fmt, va_list ap)

@@ -28,7 +28,7 @@ typedef struct Line {
     char *path;
     int listener;
     Chardev *chr;
-    CharBackend be;
+    CharFrontend be;
 } Line;
 
 /* With @backlog connections that wait. */
@@ -175,7 +175,7 @@ static void test_no_socket(void)
 {
     Error *err = NULL;
     Chardev *chr;
-    CharBackend be = { };
+    CharFrontend be = { };
 
     harness_reset();
     chr = qemu_chr_new("null", "null", NULL);

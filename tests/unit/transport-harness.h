@@ -54,7 +54,7 @@ void harness_turn(void);
  */
 typedef struct Rig {
     Chardev *chr;
-    CharBackend be;
+    CharFrontend be;
     VhostUserTransport *t;
     int peer;
     unsigned num_closed;

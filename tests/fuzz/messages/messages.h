@@ -75,7 +75,7 @@ void world_check(void);
  */
 typedef struct FuzzDevice {
     Chardev *chr;
-    CharBackend be;
+    CharFrontend be;
     VhostUserState user;
     VirtIODevice vdev;
     VirtIOIsolation guest;
