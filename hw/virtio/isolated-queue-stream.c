@@ -150,47 +150,22 @@ static bool get_request(IsolatedQueue *q, Cursor *from)
     return true;
 }
 
-/* Ring slots of the guest that the requests have. */
-static unsigned slots_out(const IsolatedQueue *q)
-{
-    unsigned slots = 0;
-    IsolatedRequest *req;
-
-    QSIMPLEQ_FOREACH(req, &q->completed, done) {
-        slots += req->chain.ndescs;
-    }
-    QTAILQ_FOREACH(req, &q->in_flight, next) {
-        slots += req->chain.ndescs;
-    }
-    return slots;
-}
-
-/* As it was made. */
-static void forget_loaded(IsolatedQueue *q)
-{
-    IsolatedRequest *req;
-
-    while ((req = QTAILQ_FIRST(&q->in_flight))) {
-        QTAILQ_REMOVE(&q->in_flight, req, next);
-        isolated_request_recycle(q, req);
-    }
-    isolated_request_recycle_completed(q);
-}
-
 bool isolated_queue_load(IsolatedQueue *q, const uint8_t *data, size_t size,
                          Error **errp)
 {
     Cursor from = { .data = data, .left = size };
     unsigned num = get(&from, 4);
+    unsigned slots = 0;
     unsigned i = 0;
 
     assert(!q->ctx && !isolated_queue_in_flight(q));
     while (i < num && get_request(q, &from)) {
+        slots += q->scratch.ndescs;
         i++;
     }
     if (i < num || from.left) {
         error_setg(errp, "request %u of %u in the stream is not one", i, num);
-    } else if (!guest_chain_restore(&q->guest, slots_out(q))) {
+    } else if (!guest_chain_restore(&q->guest, slots)) {
         error_setg(errp, "the guest's ring has not so many requests");
     } else {
         q->next_unsent = QTAILQ_FIRST(&q->in_flight);
@@ -198,6 +173,6 @@ bool isolated_queue_load(IsolatedQueue *q, const uint8_t *data, size_t size,
                                         : ISOLATED_QUEUE_IDLE);
         return true;
     }
-    forget_loaded(q);
+    isolated_queue_reset(q);
     return false;
 }

@@ -190,6 +190,9 @@ void backend_complete_all(QueueHarness *h);
 /** Where a byte of a descriptor is. */
 uint8_t *backend_host(const QueueHarness *h, uint64_t addr);
 
+/** Some steps of either, at random; returns how many requests were offered. */
+unsigned queue_do_anything(QueueHarness *h);
+
 /** Fetch, complete, collect until nothing is out. */
 void queue_finish(QueueHarness *h);
 

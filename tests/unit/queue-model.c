@@ -285,6 +285,25 @@ void backend_complete_all(QueueHarness *h)
 
 /* All together. */
 
+unsigned queue_do_anything(QueueHarness *h)
+{
+    unsigned offered = 0;
+
+    for (int n = g_test_rand_int_range(0, 40); n > 0; n--) {
+        offered += !!queue_offer_random(h, 2000);
+    }
+    if (g_test_rand_bit()) {
+        queue_settle(h);
+    }
+    while (g_test_rand_int_range(0, 8) && backend_fetch(h)) {
+        continue;
+    }
+    while (g_test_rand_int_range(0, 8) && h->held->len) {
+        backend_complete(h, g_test_rand_int_range(0, h->held->len));
+    }
+    return offered;
+}
+
 void queue_finish(QueueHarness *h)
 {
     unsigned rounds = 0;

@@ -90,18 +90,7 @@ static void at_any_moment(QueueHarness *h)
     uint64_t offered = 0;
 
     for (unsigned i = 0; i < 12; i++) {
-        for (int n = g_test_rand_int_range(0, 40); n > 0; n--) {
-            offered += !!queue_offer_random(h, 2000);
-        }
-        if (g_test_rand_bit()) {
-            queue_settle(h);
-        }
-        while (g_test_rand_int_range(0, 8) && backend_fetch(h)) {
-            continue;
-        }
-        while (g_test_rand_int_range(0, 8) && h->held->len) {
-            backend_complete(h, g_test_rand_int_range(0, h->held->len));
-        }
+        offered += queue_do_anything(h);
         queue_stop(h, g_test_rand_bit());
         if (g_test_rand_bit()) {
             queue_travel(h);
