@@ -29,6 +29,7 @@ enum {
  * @lock: for everything below
  * @fatal: the request at which it dies, or 0
  * @died: and whether it did
+ * @space: configuration space
  * @running: a bit for each ring
  * @enabled: the same
  * @late_calls: notifiers for interrupts of rings that were enabled already
@@ -48,6 +49,7 @@ struct VuMock {
     bool away;
     unsigned fatal;
     bool died;
+    uint8_t space[VU_MOCK_PAYLOAD_MAX];
     uint64_t running;
     uint64_t enabled;
     unsigned late_calls;
@@ -87,6 +89,20 @@ static void take_channel(VuMock *m, const int *fds, unsigned num)
     g_assert_cmpint(m->channel, >=, 0);
 }
 
+/* The message has offset, size and flags, and then the bytes. */
+static void copy_space(VuMock *m, VuMockMessage *msg, bool set)
+{
+    uint32_t offset = ldl_he_p(msg->payload);
+    uint32_t size = msg->size - 12;
+
+    g_assert_cmpuint((uint64_t)offset + size, <=, sizeof(m->space));
+    if (set) {
+        memcpy(m->space + offset, msg->payload + 12, size);
+    } else {
+        memcpy(msg->payload + 12, m->space + offset, size);
+    }
+}
+
 /* Those that have an answer of their own, and those that say how rings are. */
 static void handle(VuMock *m, VuMockMessage *msg, const int *fds, unsigned num)
 {
@@ -119,10 +135,11 @@ static void handle(VuMock *m, VuMockMessage *msg, const int *fds, unsigned num)
         msg->flags |= VU_MOCK_REPLY;
         return;
     case VU_MOCK_GET_CONFIG:
-        /* Offset, size and flags, and then the bytes. */
-        memset(msg->payload + 12, 0, msg->size - 12);
+        copy_space(m, msg, false);
         msg->flags |= VU_MOCK_REPLY;
         return;
+    case VU_MOCK_SET_CONFIG:
+        return copy_space(m, msg, true);
     case VU_MOCK_CREATE_CRYPTO_SESSION:
         stq_he_p(msg->payload + msg->size - 8, 1);
         msg->flags |= VU_MOCK_REPLY;
@@ -337,6 +354,21 @@ void vu_mock_free(VuMock *m)
 }
 
 /* What tests do */
+
+void vu_mock_change(VuMock *m, const VuMockConfig *config)
+{
+    g_mutex_lock(&m->lock);
+    m->config = config;
+    g_mutex_unlock(&m->lock);
+}
+
+void vu_mock_set_space(VuMock *m, unsigned offset, const void *bytes,
+                       size_t size)
+{
+    g_mutex_lock(&m->lock);
+    memcpy(m->space + offset, bytes, size);
+    g_mutex_unlock(&m->lock);
+}
 
 void vu_mock_leave(VuMock *m)
 {

@@ -59,7 +59,7 @@ typedef struct VuMock VuMock;
  * VuMockConfig - what a backend offers
  * @features: of the device type; VERSION_1 and PROTOCOL_FEATURES come on top
  * @protocol_features: besides MQ, REPLY_ACK, BACKEND_REQ and CONFIG
- * @config_size: of its configuration space, all zeros; 0: without CONFIG
+ * @config_size: of its configuration space, at first zeros; 0: without CONFIG
  * @num_queues: what it answers to GET_QUEUE_NUM
  */
 typedef struct VuMockConfig {
@@ -77,6 +77,13 @@ void vu_mock_free(VuMock *m);
 void vu_mock_leave(VuMock *m);
 /** Connect, after vu_mock_leave(). */
 void vu_mock_come_back(VuMock *m);
+
+/** vu_mock_change() - another backend comes next; @config stays */
+void vu_mock_change(VuMock *m, const VuMockConfig *config);
+
+/** vu_mock_set_space() - put bytes into the configuration space */
+void vu_mock_set_space(VuMock *m, unsigned offset, const void *bytes,
+                       size_t size);
 
 /**
  * vu_mock_die_at() - end the connection at the next message @request

@@ -12,6 +12,7 @@
 #include "libqos/malloc-pc.h"
 #include "libqos/pci-pc.h"
 #include "standard-headers/linux/pci_regs.h"
+#include "standard-headers/linux/virtio_blk.h"
 #include "standard-headers/linux/virtio_config.h"
 #include "standard-headers/linux/virtio_gpio.h"
 #include "standard-headers/linux/virtio_net.h"
@@ -36,6 +37,15 @@ const RepairsKind repairs_blk = {
     .mock = { .config_size = 256, .num_queues = 2,
               .protocol_features = BIT_ULL(PROTOCOL_SHARED_OBJECT) },
     .num_rings = 2,
+};
+
+const RepairsKind repairs_blk_wce = {
+    .name = "blk-wce",
+    .device = "vhost-user-blk-pci,num-queues=2",
+    .mock = { .config_size = 256, .num_queues = 2,
+              .features = BIT_ULL(VIRTIO_BLK_F_CONFIG_WCE) },
+    .num_rings = 2,
+    .driver_features = BIT_ULL(VIRTIO_BLK_F_CONFIG_WCE),
 };
 
 const RepairsKind repairs_scsi = {

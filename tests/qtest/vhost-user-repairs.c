@@ -152,6 +152,90 @@ static void test_blk_config_written_while_away(const void *setup)
     repairs_free(g);
 }
 
+/* A backend that comes back has another disk, and its own idea of the cache. */
+
+static void replace_disk(RepairsGuest *g, uint64_t sectors, uint8_t wce)
+{
+    uint64_t le = cpu_to_le64(sectors);
+
+    vu_mock_leave(g->mock);
+    repairs_wait_away(g);
+    vu_mock_set_space(g->mock, offsetof(struct virtio_blk_config, capacity),
+                      &le, sizeof(le));
+    vu_mock_set_space(g->mock, offsetof(struct virtio_blk_config, wce), &wce,
+                      sizeof(wce));
+    vu_mock_come_back(g->mock);
+}
+
+static void expect_capacity(RepairsGuest *g, uint64_t sectors)
+{
+    QVirtioDevice *vdev = &g->pci.vdev;
+
+    qvirtio_wait_config_isr(vdev, 30 * 1000 * 1000);
+    g_assert_cmpuint(qvirtio_config_readq(vdev, 0), ==, sectors);
+}
+
+static void test_blk_grows_while_away(const void *setup)
+{
+    RepairsGuest *g = repairs_new(setup, &repairs_blk, true);
+
+    repairs_start(g);
+    for (unsigned sectors = 100; sectors < 300; sectors += 100) {
+        replace_disk(g, sectors, 0);
+        expect_capacity(g, sectors);
+    }
+    repairs_free(g);
+}
+
+static void test_blk_grows_while_paused(const void *setup)
+{
+    RepairsGuest *g = repairs_new(setup, &repairs_blk, true);
+
+    repairs_start(g);
+    qtest_qmp_assert_success(g->qts, "{ 'execute': 'stop' }");
+    replace_disk(g, 100, 0);
+    repairs_wait_back(g);
+    qtest_qmp_assert_success(g->qts, "{ 'execute': 'cont' }");
+    expect_capacity(g, 100);
+    repairs_free(g);
+}
+
+static void test_blk_write_cache_is_the_drivers(const void *setup)
+{
+    RepairsGuest *g = repairs_new(setup, &repairs_blk_wce, true);
+    unsigned wce = offsetof(struct virtio_blk_config, wce);
+
+    repairs_start(g);
+    repairs_write_config(g, wce, 1, 1);
+    vu_mock_wait_count(g->mock, VU_MOCK_SET_CONFIG, 1);
+    replace_disk(g, 0, 0);
+    vu_mock_wait_count(g->mock, VU_MOCK_SET_CONFIG, 2);
+    g_assert_cmphex(vu_mock_last(g->mock, VU_MOCK_SET_CONFIG)->payload[12], ==,
+                    1);
+    g_assert_cmphex(qvirtio_config_readb(&g->pci.vdev, wce), ==, 1);
+    repairs_free(g);
+}
+
+/* It waits for one that can serve all of its queues. */
+static void test_blk_fewer_queues_wait(const void *setup)
+{
+    static const VuMockConfig fewer = { .config_size = 256, .num_queues = 1 };
+    RepairsGuest *g = repairs_new(setup, &repairs_blk, true);
+    unsigned asked;
+
+    repairs_start(g);
+    vu_mock_leave(g->mock);
+    repairs_wait_away(g);
+    vu_mock_change(g->mock, &fewer);
+    asked = vu_mock_count(g->mock, VU_MOCK_GET_QUEUE_NUM);
+    vu_mock_come_back(g->mock);
+    vu_mock_wait_count(g->mock, VU_MOCK_GET_QUEUE_NUM, asked + 2);
+    vu_mock_wait_running(g->mock, 0);
+    vu_mock_change(g->mock, &repairs_blk.mock);
+    vu_mock_wait_running(g->mock, 2);
+    repairs_free(g);
+}
+
 static void test_blk_config_synced_while_away(const void *setup)
 {
     RepairsGuest *g = repairs_new(setup, &repairs_blk, true);
@@ -315,6 +399,10 @@ static const struct {
       test_vsock_config_change_before_start },
     { "config/blk-written-while-away", test_blk_config_written_while_away },
     { "config/blk-synced-while-away", test_blk_config_synced_while_away },
+    { "config/blk-grows-while-away", test_blk_grows_while_away },
+    { "config/blk-grows-while-paused", test_blk_grows_while_paused },
+    { "config/blk-write-cache-is-the-drivers",
+      test_blk_write_cache_is_the_drivers },
     { "config/gpio-used-while-away", test_gpio_config_used_while_away },
     { "config/scsi-sizes-are-written", test_scsi_sizes_are_written },
     { "ring/set-up-after-the-start", test_ring_set_up_after_the_start },
@@ -323,6 +411,7 @@ static const struct {
     { "ring/notifiers-before-the-start", test_notifiers_before_the_start },
     { "backend/shared-object-of-one-that-left",
       test_shared_object_of_one_that_left },
+    { "backend/blk-fewer-queues-wait", test_blk_fewer_queues_wait },
     { "backend/net-leaves-after-netdev-del",
       test_net_leaves_after_netdev_del },
 };

@@ -43,9 +43,9 @@ typedef struct RepairsKind {
     uint64_t driver_features;
 } RepairsKind;
 
-extern const RepairsKind repairs_blk, repairs_scsi, repairs_fs, repairs_vsock,
-                         repairs_rng, repairs_gpio, repairs_input,
-                         repairs_net, repairs_crypto;
+extern const RepairsKind repairs_blk, repairs_blk_wce, repairs_scsi,
+                         repairs_fs, repairs_vsock, repairs_rng, repairs_gpio,
+                         repairs_input, repairs_net, repairs_crypto;
 
 #define REPAIRS_RINGS 8
 
