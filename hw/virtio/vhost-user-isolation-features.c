@@ -91,6 +91,12 @@ uint64_t isolation_payload_features(uint16_t device_id, uint64_t acked,
     return features;
 }
 
+uint64_t isolation_lacking_features(uint64_t told, uint64_t seen,
+                                    uint64_t offered)
+{
+    return told & seen & ~offered & (~RING_BITS | PAYLOAD_BITS);
+}
+
 /* What a shadow ring can use if the backend offers it. */
 typedef struct RingPin {
     unsigned bit;

@@ -147,6 +147,7 @@ typedef enum IsolationRingState {
  * @ring_taken: descriptors of a ring that one has started with
  * @ring_told: descriptors of a ring that this one was told, 0: none yet
  * @refused: a backend lacked what the user asked for
+ * @seen: features that any backend has offered
  * @state: of this connection
  * @asked: what vhost-user has sent last
  * @channel: for the backend's own messages, or NULL
@@ -168,6 +169,7 @@ struct VhostUserIsolation {
     uint16_t ring_taken;
     uint16_t ring_told;
     bool refused;
+    uint64_t seen;
 
     IsolationConnectionState state;
     VhostUserMessage asked;
@@ -428,6 +430,16 @@ uint64_t isolation_payload_features(uint16_t device_id, uint64_t acked,
  * @size: of the answer's payload, bytes
  */
 bool isolation_answer_fits(const VhostUserMessage *asked, uint32_t size);
+
+/**
+ * isolation_lacking_features() - what a backend cannot do for the driver
+ * @told: what it would be told, see isolation_payload_features()
+ * @seen: what backends have offered since the device was made; bits that none
+ *     had are QEMU's own, and no backend's matter
+ * @offered: what this one offers
+ */
+uint64_t isolation_lacking_features(uint64_t told, uint64_t seen,
+                                    uint64_t offered);
 
 /** isolation_refused() - why a device type cannot be isolated, or NULL */
 const char *isolation_refused(uint16_t device_id);

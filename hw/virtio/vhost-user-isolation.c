@@ -97,6 +97,7 @@ static int op_get_features(struct vhost_dev *dev, uint64_t *features)
     }
     if (iso->state == ISOLATION_CONNECTION_GREETED) {
         iso->offered = offered;
+        iso->seen |= offered;
     }
     *features = isolation_offered_features(
         iso->guest ? iso->guest->vdev->host_features : UINT64_MAX, offered);
@@ -119,12 +120,28 @@ static int refuse_driver(VhostUserIsolation *iso, const char *why)
     return -ENOTSUP;
 }
 
+/* A driver chooses once; the next backend may have what this one lacks. */
+static int refuse_backend(VhostUserIsolation *iso, uint64_t lacking)
+{
+    vhost_user_transport_report(iso->transport, "the backend lacks features "
+                                "that the driver uses (0x%" PRIx64 "); one "
+                                "that has them is waited for, or a reset",
+                                lacking);
+    isolation_connection_lose(iso);
+    return -ENOTSUP;
+}
+
 static int op_set_features(struct vhost_dev *dev, uint64_t features)
 {
     VhostUserIsolation *iso = isolation_of(dev);
     uint16_t device_id = iso->guest->vdev->device_id;
+    uint64_t lacking;
 
     features = isolation_payload_features(device_id, features, iso->offered);
+    lacking = isolation_lacking_features(features, iso->seen, iso->offered);
+    if (lacking) {
+        return refuse_backend(iso, lacking);
+    }
     if (!(features & BIT_ULL(VIRTIO_F_VERSION_1)) && rings_are_packed(iso)) {
         return refuse_driver(iso, "a driver older than virtio 1.0 cannot be "
                              "served on packed rings");

@@ -18,6 +18,7 @@
 #define SOCKET BIT_ULL(VHOST_USER_F_PROTOCOL_FEATURES)
 #define VERSION_1 BIT_ULL(VIRTIO_F_VERSION_1)
 #define ANY_LAYOUT BIT_ULL(VIRTIO_F_ANY_LAYOUT)
+#define EVENT_IDX BIT_ULL(VIRTIO_RING_F_EVENT_IDX)
 #define DEVICE_BITS (~MAKE_64BIT_MASK(24, 26))
 
 /* The guest must find the same ring features behind every backend. */
@@ -56,8 +57,23 @@ static void test_backend_is_told_of_no_guest_ring(void)
     g_assert_cmphex(isolation_payload_features(VIRTIO_ID_NET, 0, ALL), ==, 0);
 }
 
+/* Of what the driver uses, and a backend has had before. */
+static void test_what_a_backend_lacks(void)
+{
+    uint64_t a = BIT_ULL(3), b = BIT_ULL(5), c = BIT_ULL(7);
+    uint64_t seen = a | b | c | VERSION_1 | EVENT_IDX;
+
+    g_assert_cmphex(isolation_lacking_features(a | b, seen, a | b), ==, 0);
+    g_assert_cmphex(isolation_lacking_features(a | b, seen, a), ==, b);
+    g_assert_cmphex(isolation_lacking_features(a, seen, a | b), ==, 0);
+    g_assert_cmphex(isolation_lacking_features(VERSION_1, seen, 0), ==,
+                    VERSION_1);
+    /* Rings are no matter of the driver's, and nobody offered bit 9. */
+    g_assert_cmphex(isolation_lacking_features(EVENT_IDX, seen, 0), ==, 0);
+    g_assert_cmphex(isolation_lacking_features(BIT_ULL(9), seen, 0), ==, 0);
+}
+
 #define PACKED BIT_ULL(VIRTIO_F_RING_PACKED)
-#define EVENT_IDX BIT_ULL(VIRTIO_RING_F_EVENT_IDX)
 #define INDIRECT BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC)
 #define BLK VIRTIO_ID_BLOCK
 
@@ -229,6 +245,7 @@ int main(int argc, char **argv)
                     test_payload_bits_follow_backend);
     g_test_add_func(PATH "backend-is-told-of-no-ring-feature-of-the-guest",
                     test_backend_is_told_of_no_guest_ring);
+    g_test_add_func(PATH "what-a-backend-lacks", test_what_a_backend_lacks);
     g_test_add_func(PATH "rings-take-the-best-that-is-offered",
                     test_rings_take_the_best_that_is_offered);
     g_test_add_func(PATH "packed-net-has-tables-only-if-told",
