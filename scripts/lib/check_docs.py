@@ -239,6 +239,35 @@ def functional_tests() -> frozenset[str]:
     return frozenset(names)
 
 
+@functools.cache
+def hostile_moves() -> frozenset[str]:
+    """As `scripts/check hostile` names them."""
+    names: set[str] = set()
+    for path in (TOP / "tests/backends/hostile").glob("moves_*.py"):
+        names.update(re.findall(r'\bMove\("([\w-]+)"',
+                                path.read_text(encoding="utf-8")))
+    return frozenset(f"hostile/{name}" for name in names)
+
+
+@functools.cache
+def conformance_cases() -> frozenset[str]:
+    """As the table of docs/devel names them."""
+    names: set[str] = set()
+    for path in (TOP / "tests/qtest").glob("conformance-*.c"):
+        names |= c_strings(path)
+    return frozenset(f"conformance: {name}" for name in names)
+
+
+def test_exists(test: str) -> bool:
+    if test.startswith("functional/"):
+        return bool(fnmatch.filter(functional_tests(), test))
+    if test.startswith("hostile/"):
+        return test in hostile_moves()
+    if test.startswith("conformance: "):
+        return test in conformance_cases()
+    return gtest_exists(test)
+
+
 def trust_table() -> Problems:
     """Every row is whole and names what checks and a test, or "none yet"."""
     problems = []
@@ -254,9 +283,7 @@ def trust_table() -> Problems:
         if not tests and "none yet" not in row[5]:
             problems.append(f"{where}: neither a test nor 'none yet'")
         for test in tests:
-            if not (fnmatch.filter(functional_tests(), test)
-                    if test.startswith("functional/") else
-                    gtest_exists(test)):
+            if not test_exists(test):
                 problems.append(f"{where}: no test {test}")
     return problems
 

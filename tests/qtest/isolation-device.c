@@ -19,8 +19,6 @@
 
 #define WAIT_US (30 * G_USEC_PER_SEC)
 
-#define COMMON(field) offsetof(struct virtio_pci_common_cfg, field)
-
 /* What isolation does not do with a guest's ring, whatever the backend can. */
 #define NEVER_OFFERED (BIT_ULL(VIRTIO_F_IN_ORDER) | \
                        BIT_ULL(VIRTIO_F_NOTIFICATION_DATA) | \

@@ -27,8 +27,6 @@ enum {
 
 /* Registers */
 
-#define COMMON(field) offsetof(struct virtio_pci_common_cfg, field)
-
 uint8_t disk_status(Disk *disk)
 {
     return disk->pci.vdev.bus->get_status(&disk->pci.vdev);

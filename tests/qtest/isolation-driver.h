@@ -9,6 +9,7 @@
 
 #include "libqtest.h"
 #include "libqos/virtio-pci.h"
+#include "standard-headers/linux/virtio_pci.h"
 #include "standard-headers/linux/virtio_ring.h"
 
 /* The largest ring of the driver. */
@@ -93,6 +94,7 @@ void queue_wait_forwarded(GuestQueue *q);
 bool queue_used_is_empty(GuestQueue *q);
 
 /* Registers of the device, as they are, at any time. */
+#define COMMON(field) offsetof(struct virtio_pci_common_cfg, field)
 uint16_t guest_common_readw(QVirtioPCIDevice *pci, size_t offset);
 void guest_common_writew(QVirtioPCIDevice *pci, size_t offset, uint16_t value);
 /* Two halves, lower first. */

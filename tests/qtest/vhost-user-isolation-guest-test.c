@@ -6,6 +6,7 @@
  */
 
 #include "qemu/osdep.h"
+#include "qemu/bitops.h"
 #include "qobject/qdict.h"
 #include "standard-headers/linux/virtio_config.h"
 #include "isolation-move.h"
@@ -120,6 +121,20 @@ static void rings_move_to(Disk *disk, uint64_t addr)
 static void queue_is_reset(Disk *disk, uint64_t arg)
 {
     disk_reset_queue(disk);
+    read_on(disk);
+}
+
+/* FEATURES_OK goes, DRIVER_OK stays, and the ring gets the other format. */
+static void format_changes(Disk *disk, uint64_t arg)
+{
+    QVirtioDevice *vdev = &disk->pci.vdev;
+    uint8_t status = disk_status(disk);
+
+    disk_set_status(disk, status & ~VIRTIO_CONFIG_S_FEATURES_OK);
+    vdev->bus->set_features(vdev, BIT_ULL(VIRTIO_F_VERSION_1) |
+                            (disk->queue.packed ? 0 :
+                             BIT_ULL(VIRTIO_F_RING_PACKED)));
+    disk_set_status(disk, status);
     read_on(disk);
 }
 
@@ -413,6 +428,7 @@ static const GuestMove moves[] = {
       WORKS },
     { "rings-move-nowhere", rings_move_to, MACHINE_NOWHERE, ON_BOTH, WORKS },
     { "queue-is-reset", queue_is_reset, 0, ON_BOTH, WORKS },
+    { "format-changes", format_changes, 0, ON_BOTH, WORKS },
 
     { "driver-ok-flutters", driver_ok_flutters, 20, ON_BOTH, WORKS },
     { "driver-ok-ends-while-a-request-waits",

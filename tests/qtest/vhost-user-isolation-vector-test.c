@@ -21,8 +21,6 @@
 
 #define WAIT_US (30 * G_USEC_PER_SEC)
 
-#define COMMON(field) offsetof(struct virtio_pci_common_cfg, field)
-
 enum {
     Q35_PCIEXBAR = 0x60,
     ECAM = 0xb0000000,
