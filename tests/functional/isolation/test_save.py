@@ -4,15 +4,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import sys
 import time
 import unittest
 from pathlib import Path
 
-from harness import GuestVm, on_both_threads, wait_until
+from harness import TOP, GuestVm, on_both_threads, wait_until
 from test_lifecycle import LOAD, SLOW
 
 # A part of what SLOW has out at once; booting writes nothing.
 OUT = 40 << 10
+HOLDING = TOP / "tests/backends/holding_disk.py"
 
 
 @on_both_threads
@@ -22,11 +26,12 @@ class Save:
     megabytes = 192
     limit = 240
 
-    def machine(self, name: str, script: str, *options: str) -> GuestVm:
+    def machine(self, name: str, script: str, *options: str,
+                ring: str = "packed=off") -> GuestVm:
         vm = self.make_vm(name)
         vm.add_args("-smp", "2", *options)
         # Only what can connect again can be saved.
-        self.add_disk(vm, self.backend.socket, props=",num-queues=2",
+        self.add_disk(vm, self.backend.socket, props=f",num-queues=2,{ring}",
                       chardev=",reconnect-ms=100")
         vm.add_job(script)
         return vm
@@ -97,6 +102,43 @@ class Save:
         vm.cmd("cont")
         self.expect_ok(vm, 200)
         self.verify_image(image, "--size", "256K", "--generation", "7")
+
+    def carry_gaps(self, ring: str) -> None:
+        """Requests are out whose successors are done."""
+        if not self.isolated:
+            self.skipTest("stock QEMU keeps no request")
+        image = self.make_disk("8M")
+        holding = self.start_program([sys.executable, str(HOLDING), "{socket}",
+                                      str(image)], "holding")
+        self.backend = holding
+        source = self.machine("source", LOAD, ring=ring)
+        source.launch()
+        source.wait_serial("^LOAD progress")
+        before = source.isolation_stats()["requests"]
+        os.kill(holding.pid, signal.SIGUSR1)
+        wait_until(lambda: source.isolation_stats()["requests"] > before + 24,
+                   30, "requests to be held")
+        state = self.work / "state"
+        self.assertEqual(self.save(source, state), "completed")
+        self.assertIn(b"virtio/ring_user", state.read_bytes(),
+                      "the ring alone could not say what was out")
+        source.end()
+        holding.stop()
+
+        self.backend = self.start_backend(image)
+        loaded = self.machine("loaded", LOAD, "-incoming", f"file:{state}",
+                              ring=ring)
+        loaded.launch()
+        loaded.wait_serial("^LOAD progress", 30)
+        loaded.say("end")
+        self.expect_ok(loaded)
+        self.verify_image(image, "--generation", "7")
+
+    def test_gaps_on_split_rings_travel(self) -> None:
+        self.carry_gaps("packed=off")
+
+    def test_gaps_on_packed_rings_travel(self) -> None:
+        self.carry_gaps("packed=on")
 
     def test_disk_that_cannot_connect_again_is_not_saved(self) -> None:
         """It is said before anything is done."""
