@@ -19,9 +19,14 @@ arm_devices()
 configure_arguments()
 {
     devices=$(arm_devices)
+    machines=x86_64-softmmu${devices:+,arm-softmmu}
+    if [ "$variant" = s390x ]; then
+        devices=
+        machines=s390x-softmmu
+    fi
     cat <<END
 --python=$python
---target-list=x86_64-softmmu${devices:+,arm-softmmu}
+--target-list=$machines
 --without-default-features
 --enable-system
 --enable-tcg
@@ -80,6 +85,10 @@ configure_qemu()
 # QEMU's build knows them
 targets()
 {
+    if [ "$variant" = s390x ]; then
+        echo qemu-system-s390x
+        return 0
+    fi
     sed -n -e 's/[[:space:]]*#.*//' -e '/^$/d' -e '/^?/!p' \
         "$top/scripts/lib/targets"
     {

@@ -30,7 +30,7 @@ FUNCTIONAL = TOP / "tests/functional/isolation"
 PLAIN_GROUPS = ("unit", "qtest", "functional", "devices", "rings", "proofs",
                 "code")
 SLOW_GROUPS = ("asan", "bare", "compile", "rings-deep", "proofs-deep",
-               "fuzz", "mutation", "hostile", "port")
+               "fuzz", "mutation", "hostile", "port", "s390x")
 
 # QEMU's own tests that must pass unchanged: the part of their path that says
 # which device they are about.
@@ -185,7 +185,7 @@ def functional_tests() -> list[Test]:
         tests.append(Test(f"{group}/{name}",
                           (PYTHON, "-m", "unittest", "-v", ident), limit,
                           FUNCTIONAL, alone=getattr(case, "alone", False),
-                          after=FETCHED))
+                          after=getattr(case, "after", FETCHED)))
     return tests
 
 
@@ -264,6 +264,8 @@ def tool_tests(group: str, *runs: tuple[str, int, str, str]) -> list[Test]:
 def slow_tests() -> list[Test]:
     lib = TOP / "scripts/lib"
     return [
+        Test("s390x/build", (str(TOP / "scripts/setup"), "--variant", "s390x"),
+             3600, TOP, alone=True, after=FETCHED),
         Test("bare/debian-12", ("/bin/sh", str(lib / "bare.sh"), "12"), 5400,
              TOP, alone=True),
         Test("bare/debian-13", ("/bin/sh", str(lib / "bare.sh"), "13"), 5400,

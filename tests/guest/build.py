@@ -262,12 +262,13 @@ def kernel(version: str) -> kernels.GuestKernel:
 
 
 def job_initramfs(out: Path, script: str, files: dict[str, Path] | None = None,
-                  with_fio: bool = False, version: str = "") -> Path:
+                  with_fio: bool = False, version: str = "",
+                  base: Path = BASE) -> Path:
     """The guest's initramfs with @script as its job, written to @out.
 
-    For the kernel @version, or for KERNEL.
+    For the kernel @version, or for the one of @base.
     """
-    parts = [PROGRAMS, kernel(version).modules] if version else [BASE]
+    parts = [PROGRAMS, kernel(version).modules] if version else [base]
     with out.open("wb") as image:
         for part in [*parts, FIO] if with_fio else parts:
             image.write(part.read_bytes())

@@ -40,10 +40,12 @@ def machine_suite() -> str:
 
 
 class Suite:
-    """The release @name, its packages in @folder."""
+    """The release @name, its packages in @folder, for @architecture."""
 
-    def __init__(self, name: str, folder: Path) -> None:
+    def __init__(self, name: str, folder: Path,
+                 architecture: str = "amd64") -> None:
         self.name = name
+        self._architecture = architecture
         self.root = folder / "root"
         self.debs = folder / "debs"
         self._apt = folder / "apt"
@@ -75,8 +77,8 @@ class Suite:
             "Dir::State": self._apt / "state",
             "Dir::State::status": self._apt / "status",
             "Dir::Cache": self._apt / "cache",
-            "APT::Architecture": "amd64",
-            "APT::Architectures": "amd64",
+            "APT::Architecture": self._architecture,
+            "APT::Architectures": self._architecture,
             "APT::Install-Recommends": "false",
             "APT::Sandbox::User": "root",
             "Acquire::Languages": "none",
