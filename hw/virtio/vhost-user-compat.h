@@ -17,6 +17,12 @@
 #define QEMU_OLDER_THAN(major, minor) \
     (QEMU_VERSION_MAJOR * 100 + QEMU_VERSION_MINOR < (major) * 100 + (minor))
 
+#if QEMU_OLDER_THAN(10, 1)
+typedef void ClassInitData;
+#else
+typedef const void ClassInitData;
+#endif
+
 #if QEMU_OLDER_THAN(10, 2)
 typedef CharBackend CharFrontend;
 #endif

@@ -15,6 +15,7 @@
 #include "qapi/error.h"
 #include "qapi/qapi-visit-common.h"
 #include "qapi/visitor.h"
+#include "standard-headers/linux/virtio_ids.h"
 #include "isolated-kick.h"
 #include "vhost-user-isolation-internal.h"
 
@@ -130,7 +131,8 @@ bool vhost_user_isolation_configure(VhostUserIsolationConfig *config,
                                     unsigned num_queues, Error **errp)
 {
     vhost_user_isolation_config_init(config);
-    config->enabled = options->memory_isolation;
+    /* Absent members are 0, which is AUTO. */
+    config->asked = options->memory_isolation;
     config->size = options->memory_isolation_size;
     config->copy_all = options->x_memory_isolation_copy_all;
     if (options->has_memory_isolation_stop_ms) {
@@ -143,12 +145,13 @@ bool vhost_user_isolation_configure(VhostUserIsolationConfig *config,
     if (options->has_memory_isolation_scrub) {
         config->scrub = options->memory_isolation_scrub;
     }
-    /* Absent members are 0, which is AUTO. */
     config->packed = options->x_memory_isolation_packed;
     config->event_idx = options->x_memory_isolation_event_idx;
     config->indirect = options->x_memory_isolation_indirect;
     config->kick_aio = options->x_memory_isolation_kick_aio;
     return configure_iothread(config, options->iothread, errp) &&
+           vhost_user_isolation_decide(config, VIRTIO_ID_NET, "virtio-net",
+                                       errp) &&
            isolation_check_config(config, num_queues, errp);
 }
 
@@ -174,7 +177,7 @@ static bool visit_ring(Visitor *v, const char *name, void *value, Error **errp)
     return visit_type_uint16(v, name, value, errp);
 }
 
-static bool visit_pin(Visitor *v, const char *name, void *value, Error **errp)
+static bool visit_auto(Visitor *v, const char *name, void *value, Error **errp)
 {
     return visit_type_OnOffAuto(v, name, value, errp);
 }
@@ -190,17 +193,17 @@ typedef struct ConfigProp {
     { _name, _type, _visit, offsetof(VhostUserIsolationConfig, _field) }
 
 static const ConfigProp config_props[] = {
-    CONFIG_PROP("memory-isolation", "bool", visit_bool, enabled),
+    CONFIG_PROP("memory-isolation", "OnOffAuto", visit_auto, asked),
     CONFIG_PROP("memory-isolation-size", "size", visit_size, size),
     CONFIG_PROP("memory-isolation-stop-ms", "uint32", visit_ms, stop_ms),
     CONFIG_PROP("memory-isolation-timeout-ms", "uint32", visit_ms, timeout_ms),
     CONFIG_PROP("memory-isolation-ring-size", "uint16", visit_ring, ring_size),
     CONFIG_PROP("memory-isolation-scrub", "bool", visit_bool, scrub),
     CONFIG_PROP("x-memory-isolation-copy-all", "bool", visit_bool, copy_all),
-    CONFIG_PROP("x-memory-isolation-packed", "OnOffAuto", visit_pin, packed),
-    CONFIG_PROP("x-memory-isolation-event-idx", "OnOffAuto", visit_pin,
+    CONFIG_PROP("x-memory-isolation-packed", "OnOffAuto", visit_auto, packed),
+    CONFIG_PROP("x-memory-isolation-event-idx", "OnOffAuto", visit_auto,
                 event_idx),
-    CONFIG_PROP("x-memory-isolation-indirect", "OnOffAuto", visit_pin,
+    CONFIG_PROP("x-memory-isolation-indirect", "OnOffAuto", visit_auto,
                 indirect),
 };
 

@@ -23,18 +23,6 @@
 #include "hw/virtio/virtio-bus.h"
 #include "vhost-user-isolation-internal.h"
 
-bool vhost_user_isolation_possible(bool enabled, uint16_t device_id,
-                                   const char *name, Error **errp)
-{
-    const char *why = enabled ? isolation_refused(device_id) : NULL;
-
-    if (why) {
-        error_setg(errp, "memory-isolation=on is not possible for %s: %s",
-                   name, why);
-    }
-    return !why;
-}
-
 typedef struct StatName {
     const char *name;
     size_t offset;
@@ -202,6 +190,7 @@ bool vhost_user_isolation_init(VhostUserState *user, unsigned num_queues,
     const VhostUserIsolationConfig *config = &user->isolation_config;
     VhostUserIsolation *iso;
 
+    assert(config->decided);
     if (!isolation_check_config(config, num_queues, errp)) {
         return false;
     }
@@ -214,7 +203,7 @@ bool vhost_user_isolation_init(VhostUserState *user, unsigned num_queues,
     iso->ring_limit = ISOLATION_RING_MAX;
     iso->transport = vhost_user_transport_new(user->chr, config->timeout_ms);
     user->isolation = iso;
-    iso->iothread = config->iothread;
+    iso->iothread = config->iothread ?: isolation_policy_iothread();
     if (iso->iothread) {
         object_ref(OBJECT(iso->iothread));
     }
@@ -229,6 +218,7 @@ void vhost_user_isolation_cleanup(VhostUserState *user)
 {
     VhostUserIsolation *iso = user->isolation;
 
+    isolation_unregister(user);
     if (!iso) {
         return;
     }
@@ -253,10 +243,7 @@ bool vhost_user_isolation_attach(VhostUserState *user, VirtIODevice *vdev,
     if (!iso) {
         return true;
     }
-    if (!vhost_user_isolation_possible(true, vdev->device_id, vdev->name,
-                                       errp)) {
-        return false;
-    }
+    assert(!isolation_refused(vdev->device_id));
     assert(!iso->guest && !vdev->ring_user);
     iso->guest = isolation_guest_new(iso, vdev);
     if (!isolation_block_saving(iso->guest, errp)) {
@@ -289,8 +276,8 @@ bool vhost_user_isolation_realize(VhostUserState *user, VirtIODevice *vdev,
 {
     unsigned num_queues = 0;
 
-    if (!vhost_user_isolation_possible(user->isolation_config.enabled,
-                                       vdev->device_id, vdev->name, errp)) {
+    if (!vhost_user_isolation_decide(&user->isolation_config, vdev->device_id,
+                                     vdev->name, errp)) {
         return false;
     }
     while (num_queues < VIRTIO_QUEUE_MAX &&

@@ -183,6 +183,14 @@ struct VhostUserIsolation {
     IsolationRingState rings[ISOLATION_MAX_QUEUES];
 };
 
+/* vhost-user-isolation-policy.c.  BQL held. */
+
+/** isolation_unregister() - @user goes; it may have gone before */
+void isolation_unregister(VhostUserState *user);
+
+/** isolation_policy_iothread() - for devices that name none, or NULL */
+IOThread *isolation_policy_iothread(void);
+
 /* vhost-user-isolation-guest.c: ownership of the queues.  BQL held. */
 
 /** isolation_guest_new() - the guest's side of @vdev, not started */

@@ -356,7 +356,7 @@ bool vhost_user_isolation_connect(struct vhost_dev *dev, VhostUserState *user,
     VhostUserIsolation *iso = user->isolation;
 
     if (!iso) {
-        return true;
+        return vhost_user_isolation_may_share(user, errp);
     }
     assert(dev->vq_index < iso->num_queues);
     if (dev->vq_index == 0) {

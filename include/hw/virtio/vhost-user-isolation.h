@@ -28,7 +28,9 @@ struct vhost_dev;
 
 /**
  * VhostUserIsolationConfig - what the user asked for
- * @enabled: memory-isolation
+ * @asked: memory-isolation; AUTO: what the VM's policy says
+ * @enabled: the device is isolated; from vhost_user_isolation_decide() on
+ * @decided: vhost_user_isolation_decide() was there
  * @size: memory-isolation-size, bytes of the whole region; 0: choose
  * @stop_ms: memory-isolation-stop-ms, how long a stop waits for requests
  * @timeout_ms: memory-isolation-timeout-ms, how long one answer may take
@@ -39,12 +41,15 @@ struct vhost_dev;
  * @event_idx: x-memory-isolation-event-idx, feature of the shadow rings
  * @indirect: x-memory-isolation-indirect, feature of the shadow rings
  * @kick_aio: x-memory-isolation-kick-aio, insist on kicks that cannot block
- * @iothread: where the data path runs; NULL: main loop
+ * @iothread: where the data path runs; NULL: where the VM's policy says, or
+ *     else in the main loop
  *
  * Fixed once the device is realized, or the netdev or object is made.
  */
 typedef struct VhostUserIsolationConfig {
+    OnOffAuto asked;
     bool enabled;
+    bool decided;
     bool scrub;
     bool copy_all;
     bool kick_aio;
@@ -68,8 +73,9 @@ typedef struct VhostUserIsolationConfig {
  */
 #define DEFINE_VHOST_USER_ISOLATION_PROPERTIES(_state, _field)              \
     VHOST_USER_ISOLATION_LIST(                                              \
-        DEFINE_PROP_BOOL("memory-isolation", _state,                        \
-                         _field.isolation_config.enabled, false),           \
+        DEFINE_PROP_ON_OFF_AUTO("memory-isolation", _state,                 \
+                                _field.isolation_config.asked,              \
+                                ON_OFF_AUTO_AUTO),                          \
         DEFINE_PROP_SIZE("memory-isolation-size", _state,                   \
                          _field.isolation_config.size, 0),                  \
         DEFINE_PROP_UINT32("memory-isolation-stop-ms", _state,              \
@@ -100,14 +106,37 @@ typedef struct VhostUserIsolationConfig {
                          TYPE_IOTHREAD, IOThread *))
 
 /**
- * vhost_user_isolation_possible() - can this type of device be isolated?
- * @enabled: memory-isolation; if it is off, nothing is said against it
- * @device_id: virtio device type
- * @name: what the message calls it
- * @errp: set if not
+ * vhost_user_isolation_register() - there is one more vhost-user device
+ * @user: new; not decided whether it is isolated
+ *
+ * vhost_user_isolation_cleanup() undoes it.  BQL held.
  */
-bool vhost_user_isolation_possible(bool enabled, uint16_t device_id,
-                                   const char *name, Error **errp);
+void vhost_user_isolation_register(VhostUserState *user);
+
+/**
+ * vhost_user_isolation_decide() - is a device isolated?
+ * @config: what the user asked for; @config->enabled is set
+ * @device_id: virtio device type
+ * @name: what messages call it
+ * @errp: set if neither yes nor no is allowed; names the way out
+ *
+ * Asks the VM's policy, if it has one.  Once for each device, before
+ * vhost_user_isolation_init().  BQL held.
+ */
+bool vhost_user_isolation_decide(VhostUserIsolationConfig *config,
+                                 uint16_t device_id, const char *name,
+                                 Error **errp);
+
+/**
+ * vhost_user_isolation_may_share() - may guest RAM be sent to a backend?
+ * @user: any
+ * @errp: set if not
+ *
+ * The last to ask, where a descriptor of it would leave QEMU, and the first,
+ * where a backend is greeted.  Devices that were refused before do not get
+ * here: this is for those that nobody thought of.  BQL held.
+ */
+bool vhost_user_isolation_may_share(const VhostUserState *user, Error **errp);
 
 /**
  * vhost_user_isolation_config_init() - what holds if the user says nothing
@@ -123,6 +152,8 @@ void vhost_user_isolation_config_init(VhostUserIsolationConfig *config);
  * @options: what the user asked for
  * @num_queues: of the device, from queue 0 on, that the backend serves
  * @errp: set on failure; names the option and the way out
+ *
+ * For netdevs; decides whether it is isolated, too.
  */
 bool vhost_user_isolation_configure(VhostUserIsolationConfig *config,
                                     const VhostUserIsolationOptions *options,
@@ -140,7 +171,7 @@ void vhost_user_isolation_add_properties(ObjectClass *oc, size_t state_offset);
 
 /**
  * vhost_user_isolation_init() - make the connection's side
- * @user: its vhost-user state, with the configuration
+ * @user: its vhost-user state, with the configuration, which is decided
  * @num_queues: of the device, from queue 0 on, that the backend serves
  * @errp: set on failure; names the property and the way out
  *
@@ -183,17 +214,17 @@ bool vhost_user_isolation_realize(VhostUserState *user, VirtIODevice *vdev,
 
 /**
  * vhost_user_isolation_cleanup() - free the connection's side
- * @user: its vhost_devs are gone; nothing happens if it is not isolated
+ * @user: its vhost_devs are gone
  *
- * The device may still be there; it goes without from now on.  Nobody listens
- * to the chardev any more: it is disconnected.  BQL held.
+ * If it is isolated, the device may still be there; it goes without from now
+ * on.  Nobody listens to the chardev any more: it is disconnected.  BQL held.
  */
 void vhost_user_isolation_cleanup(VhostUserState *user);
 
 /**
  * vhost_user_isolation_connect() - @dev begins to talk to its backend
  * @dev: before its first message
- * @user: its state; nothing happens if it is not isolated
+ * @user: its state; if it is not isolated this only asks whether it may be so
  * @errp: set on failure
  *
  * The vhost_dev with queue 0 is the first on a new connection.  Gives @dev the

@@ -254,6 +254,7 @@ void device_realize(FuzzDevice *d, FuzzInput *in)
     d->guest.queues = d->queues;
     vhost_user_isolation_config_init(&d->user.isolation_config);
     d->user.isolation_config.enabled = true;
+    d->user.isolation_config.decided = true;
     d->user.isolation_config.timeout_ms = FUZZ_TIMEOUT_MS;
     d->user.isolation_config.size = 16 * MiB;
     d->user.isolation_config.ring_size = bits & 0x20 ? 1 << (more & 7) : 0;
