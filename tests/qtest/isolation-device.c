@@ -65,17 +65,22 @@ static char *device_args(GuestDevice *d, const char *socket)
     GString *args = g_string_new("-nodefaults -m 16M"
                                  " -object memory-backend-shm,id=shared,"
                                  "size=16M -object iothread,id=thread");
+    bool says = config->isolated && !config->policy;
     g_autofree char *isolation = g_strconcat(
-        ",chardev=socket", config->isolated ? ",memory-isolation=on" : "",
+        ",chardev=socket", says ? ",memory-isolation=on" : "",
         config->iothread ? ",iothread=thread" : "", config->pins, NULL);
     g_autofree char *place = device_place(config);
 
     g_string_append_printf(args, " -M %s%s", device_machine(config),
-                           config->isolated ? "" : ",memory-backend=shared");
+                           says ? "" : ",memory-backend=shared");
+    if (config->policy) {
+        g_string_append_printf(args, " -object vhost-user-isolation,id=iso0,%s",
+                               config->policy);
+    }
     g_string_append_printf(args, " -chardev socket,id=socket,server=on,path=%s",
                            socket);
     if (kind->object) {
-        g_string_append_printf(args, " -object %s,id=object%s", kind->object,
+        g_string_append_printf(args, " %s,id=object%s", kind->object,
                                isolation);
     }
     g_string_append_printf(args, " -device %s,id=device,%s,packed=%s",

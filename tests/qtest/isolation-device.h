@@ -25,12 +25,13 @@
 /**
  * DeviceConfig - how the device and its two rings are
  * @name: for test paths
- * @isolated: the property is on and RAM is private; else RAM is shared
+ * @isolated: it is, and RAM is private; else RAM is shared
  * @guest_packed: the guest's rings; @guest_event_idx: and their events
  * @backend_features: of bits 24 to 49, what the backend offers
  * @pins: properties that keep QEMU from some of that, or NULL
  * @pinned_off: from what
  * @iothread: queues run in an IOThread
+ * @policy: of the VM, instead of the property, or NULL; RAM is shared then
  * @port: it sits behind a PCIe root port that can switch it off
  */
 typedef struct DeviceConfig {
@@ -42,6 +43,7 @@ typedef struct DeviceConfig {
     const char *pins;
     uint64_t pinned_off;
     bool iothread;
+    const char *policy;
     bool port;
 } DeviceConfig;
 
@@ -51,8 +53,8 @@ typedef struct GuestDevice GuestDevice;
  * DeviceKind - a type of device
  * @name: for test paths
  * @device: of "-device", and its further properties
- * @object: of "-object", if that holds the connection and the properties of
- *     isolation, and @link is the device's property that names it
+ * @object: an option and its type, if that holds the connection and the
+ *     properties of isolation, and @link is the device's property that names it
  * @model: what the backend does; its features are what the driver wants too
  * @num_others: queues behind the model's that QEMU serves
  * @no_version_1: QEMU does not tell the backend of VERSION_1, which a packed
@@ -78,8 +80,8 @@ typedef struct DeviceKind {
 } DeviceKind;
 
 extern const DeviceKind device_blk, device_crypto, device_fs, device_gpio,
-                        device_i2c, device_input, device_rng, device_scmi,
-                        device_scsi, device_snd, device_vsock;
+                        device_i2c, device_input, device_net, device_rng,
+                        device_scmi, device_scsi, device_snd, device_vsock;
 
 /**
  * GuestDevice - the machine

@@ -297,7 +297,7 @@ static void crypto_traffic(GuestDevice *d)
 const DeviceKind device_crypto = {
     .name = "crypto",
     .device = "virtio-crypto-pci",
-    .object = "cryptodev-vhost-user",
+    .object = "-object cryptodev-vhost-user",
     .link = "cryptodev",
     .model = {
         .num_queues = 1,

@@ -260,8 +260,8 @@ static char *try_make_object(CryptoTest *t)
     QDict *answer = qtest_qmp(
         t->d->qts, "{ 'execute': 'object-add', 'arguments': {"
         " 'qom-type': 'cryptodev-vhost-user', 'id': 'object',"
-        " 'chardev': 'socket', 'memory-isolation': %i } }",
-        t->d->config->isolated);
+        " 'chardev': 'socket', 'memory-isolation': %s } }",
+        t->d->config->isolated ? "on" : "off");
     QDict *error = qdict_get_qdict(answer, "error");
     char *why = error ? g_strdup(qdict_get_str(error, "desc")) : NULL;
 

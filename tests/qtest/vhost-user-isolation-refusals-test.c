@@ -35,6 +35,8 @@ typedef struct Refusal {
 #define NET CHARDEV "-device virtio-net-pci,netdev=net" \
             " -netdev vhost-user,id=net,chardev=socket"
 
+#define REQUIRE "-object vhost-user-isolation,id=iso0,policy=require "
+
 #define PACKED BIT_ULL(VIRTIO_F_RING_PACKED)
 
 static const Refusal refusals[] = {
@@ -96,6 +98,35 @@ static const Refusal refusals[] = {
       "memory-isolation-scrub has no effect without memory-isolation=on" },
     { "packed-alone", RNG ",x-memory-isolation-packed=off", 0,
       "x-memory-isolation-packed has no effect without memory-isolation=on" },
+    { "required-gpu", REQUIRE CHARDEV "-device vhost-user-gpu-pci,"
+      "chardev=socket", 0, "vhost-user-gpu cannot be isolated, and object "
+      "'iso0' has policy=require" },
+    { "required-gpu-off", REQUIRE CHARDEV "-device vhost-user-gpu-pci,"
+      "chardev=socket,memory-isolation=off", 0, "memory-isolation=off is not "
+      "possible for vhost-user-gpu: object 'iso0' has policy=require" },
+    { "required-vga", REQUIRE CHARDEV "-device vhost-user-vga,chardev=socket",
+      0, "vhost-user-gpu cannot be isolated, and object 'iso0' has "
+      "policy=require" },
+    { "required-blk-off", BLK ",memory-isolation=off " REQUIRE, 0,
+      "memory-isolation=off is not possible for virtio-blk: object 'iso0' has "
+      "policy=require" },
+    { "required-net-off", NET ",memory-isolation=off " REQUIRE, 0,
+      "memory-isolation=off is not possible for virtio-net: object 'iso0' has "
+      "policy=require" },
+    { "required-crypto-off", "-object cryptodev-vhost-user,id=crypto,"
+      "chardev=socket,memory-isolation=off " REQUIRE CHARDEV, 0,
+      "memory-isolation=off is not possible for virtio-crypto: object 'iso0' "
+      "has policy=require" },
+    { "required-scmi-off", REQUIRE SCMI ",memory-isolation=off", 0,
+      "memory-isolation=off is not possible for virtio-scmi: object 'iso0' has "
+      "policy=require", .arm_only = true },
+    { "policies-of-two-minds", REQUIRE "-object vhost-user-isolation,id=iso1,"
+      "policy=prefer " RNG, 0,
+      "object 'iso0' is the policy of this VM already" },
+    { "policy-without-a-word", "-object vhost-user-isolation,id=iso0 " RNG, 0,
+      "Parameter 'policy' is missing" },
+    { "policy-iothread-that-is-not", "-object vhost-user-isolation,id=iso0,"
+      "policy=prefer,iothread=nobody " RNG, 0, "nobody" },
 };
 
 static const MockModel model = { .num_queues = 3 };

@@ -44,7 +44,7 @@ class HotDevice:
     def _isolation(self) -> dict[str, Any]:
         if not self.setting.isolated:
             return {}
-        found: dict[str, Any] = {"memory-isolation": True,
+        found: dict[str, Any] = {"memory-isolation": "on",
                                  "memory-isolation-size": REGION}
         if self.setting.iothread:
             found["iothread"] = "io0"

@@ -203,6 +203,11 @@ class Commands(IsolationTest):
         self.assertIn('"bytes-in"', told)
         monitor.close()
 
+    def test_disk_of_a_machine_with_a_policy(self) -> None:
+        self.make_image()
+        self.run_pair(commands(block(SYSTEM, DAEMON))[0],
+                      machine_of("id=iso0,"), "disk.sock", self.kvm_boots())
+
     def short_path(self, name: str) -> Path:
         """@name in the work folder: a socket's name is at most 107 long."""
         folder = os.open(self.work, os.O_PATH)

@@ -112,7 +112,7 @@ class FileSystem:
                 "type": "unix", "data": {"path": str(backend.socket)}}}})
         options: dict[str, object] = {}
         if self.isolated:
-            options["memory-isolation"] = True
+            options["memory-isolation"] = "on"
             if self.iothread:
                 options["iothread"] = "io0"
         vm.cmd("device_add", driver="vhost-user-fs-pci", id="fs0",

@@ -167,7 +167,7 @@ class Lifecycle:
     def device_options(self) -> dict[str, object]:
         if not self.isolated:
             return {}
-        options: dict[str, object] = {"memory-isolation": True}
+        options: dict[str, object] = {"memory-isolation": "on"}
         if self.iothread:
             options["iothread"] = "io0"
         return options

@@ -156,7 +156,7 @@ class Lifecycle(Frames):
     def netdev_members(self) -> dict[str, object]:
         members: dict[str, object] = {}
         if self.isolated:
-            members = {"memory-isolation": True,
+            members = {"memory-isolation": "on",
                        "x-memory-isolation-packed": "on"}
             if self.iothread:
                 members["iothread"] = "io0"
