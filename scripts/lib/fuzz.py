@@ -78,7 +78,8 @@ def messages() -> Target:
             "vhost-user-isolation.c", "vhost-user-isolation-config.c",
             "vhost-user-isolation-connection.c",
             "vhost-user-isolation-device.c",
-            "vhost-user-isolation-features.c", "vhost-user-isolation-rings.c")
+            "vhost-user-isolation-features.c",
+            "vhost-user-isolation-policy.c", "vhost-user-isolation-rings.c")
     return Target(
         "messages", TOP / "build/fuzz-messages", FUZZ / "corpus-messages",
         "hw/virtio/vhost-user.c",
