@@ -96,6 +96,11 @@ uint64_t bounce_pool_held(const BouncePool *pool)
     return pool->held;
 }
 
+uint64_t bounce_pool_high_water(const BouncePool *pool)
+{
+    return pool->high_water - pool->start;
+}
+
 static uint64_t extent_bytes(const BounceExtent *e)
 {
     return e->end - e->start;

@@ -87,6 +87,9 @@ uint64_t bounce_pool_size(const BouncePool *pool);
 /** bounce_pool_held() - bytes held now */
 uint64_t bounce_pool_held(const BouncePool *pool);
 
+/** bounce_pool_high_water() - bytes from its start to the end of any span yet */
+uint64_t bounce_pool_high_water(const BouncePool *pool);
+
 /**
  * bounce_pool_take() - hold a span
  * @pool: the allocator

@@ -196,7 +196,7 @@ void guest_chain_push(GuestQueue *queue, const VirtQueueChain *chain,
     virtqueue_fill(queue->vq, &elem, len, idx);
 }
 
-bool guest_chain_flush(GuestQueue *queue, unsigned count)
+bool guest_chain_flush(GuestQueue *queue, unsigned count, bool *called)
 {
     bool refused = queue->refused || virtio_device_disabled(queue->vdev);
 
@@ -217,7 +217,7 @@ bool guest_chain_flush(GuestQueue *queue, unsigned count)
      * guest has written into its vector, which can lead into any device.  So
      * it can reset or unplug this one, and nothing of ours may be on the stack.
      */
-    virtio_notify_irqfd(queue->vdev, queue->vq);
+    *called = virtio_notify_irqfd(queue->vdev, queue->vq);
     return true;
 }
 

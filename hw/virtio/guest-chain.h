@@ -104,6 +104,7 @@ void guest_chain_push(GuestQueue *queue, const VirtQueueChain *chain,
  * @queue: the queue
  * @count: completions pushed, not 0: on a packed ring a flush of nothing
  *     would publish a stale entry
+ * @called: set unless false is returned: the guest wanted to be notified
  *
  * Called within rcu_read_lock().  The interrupt itself comes later, from the
  * main loop or KVM.
@@ -112,7 +113,7 @@ void guest_chain_push(GuestQueue *queue, const VirtQueueChain *chain,
  * mastering away or broken the device.  Then it is as if nothing had been
  * pushed: all of it is to be pushed again later.
  */
-bool guest_chain_flush(GuestQueue *queue, unsigned count);
+bool guest_chain_flush(GuestQueue *queue, unsigned count, bool *called);
 
 /**
  * guest_chain_usable() - can requests be completed now?

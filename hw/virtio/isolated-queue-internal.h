@@ -108,7 +108,7 @@ typedef struct IsolatedBudget {
 } IsolatedBudget;
 
 /* Single writer: no locked instruction is needed to count. */
-static inline void isolated_count(Stat64 *counter, uint64_t n)
+static inline void isolated_count(Stat64 *counter, int64_t n)
 {
     stat64_set(counter, stat64_get(counter) + n);
 }

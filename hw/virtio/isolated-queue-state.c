@@ -67,6 +67,8 @@ unsigned isolated_queue_in_flight(const IsolatedQueue *q)
     QSIMPLEQ_FOREACH(req, &q->completed, done) {
         num++;
     }
+    /* What any thread may read is not what anything depends on. */
+    assert(q->ctx || stat64_get(&q->stats.in_flight) == num);
     return num;
 }
 
@@ -81,6 +83,7 @@ IsolatedOrphans isolated_queue_orphans(const IsolatedQueue *q)
         orphans.descs += req->descs;
         orphans.bytes += ROUND_UP(req->span_bytes, BOUNCE_GRANULE);
     }
+    assert(stat64_get(&q->stats.orphans) == orphans.requests);
     return orphans;
 }
 
@@ -97,7 +100,7 @@ bool isolated_queue_crowded(const IsolatedQueue *q)
 void isolated_queue_set_state(IsolatedQueue *q, IsolatedQueueState state)
 {
     if (q->state != state) {
-        trace_isolated_queue_state(q->config.index,
+        trace_isolated_queue_state(q->config.name, q->config.index,
                                    isolated_queue_state_name(q->state),
                                    isolated_queue_state_name(state));
         qatomic_set(&q->state, state);
@@ -122,6 +125,7 @@ void isolated_queue_break(IsolatedQueue *q, IsolatedQueueFault fault,
     va_start(ap, fmt);
     q->why = g_strdup_vprintf(fmt, ap);
     va_end(ap);
+    isolated_count(&q->stats.faults[fault], 1);
     isolated_queue_set_state(q, ISOLATED_QUEUE_BROKEN);
     qatomic_store_release(&q->fault, fault);
     if (q->ctx) {

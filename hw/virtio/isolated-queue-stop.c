@@ -97,6 +97,8 @@ void isolated_queue_disconnect(IsolatedQueue *q)
         req->span_bytes = 0;
         isolated_request_recycle(q, req);
     }
+    stat64_set(&q->stats.orphans, 0);
+    stat64_set(&q->stats.high_water, 0);
     q->link = NULL;
 }
 
@@ -114,6 +116,7 @@ void isolated_queue_unpark(IsolatedQueue *q)
             q->next_unsent = NULL;
         }
         QTAILQ_REMOVE(&q->in_flight, req, next);
+        isolated_count(&q->stats.in_flight, -1);
         isolated_request_recycle(q, req);
     }
 }
@@ -150,6 +153,7 @@ static bool isolated_queue_take_back(IsolatedQueue *q, uint16_t num)
         isolated_request_release(q, req);
         if (req->orphan) {
             QTAILQ_REMOVE(&q->orphans, req, next);
+            isolated_count(&q->stats.orphans, -1);
             isolated_request_recycle(q, req);
         } else {
             q->next_unsent = req;
@@ -181,7 +185,7 @@ void isolated_queue_stopped(IsolatedQueue *q, uint32_t raw_base, bool alive)
     kept = isolated_queue_in_flight(q);
     isolated_queue_set_state(q, kept ? ISOLATED_QUEUE_KEPT
                                      : ISOLATED_QUEUE_IDLE);
-    trace_isolated_queue_stopped(q->config.index, kept);
+    trace_isolated_queue_stopped(q->config.name, q->config.index, kept);
 }
 
 void isolated_queue_forget_orphans(IsolatedQueue *q)
@@ -194,6 +198,7 @@ void isolated_queue_forget_orphans(IsolatedQueue *q)
         isolated_request_release(q, req);
         isolated_request_recycle(q, req);
     }
+    stat64_set(&q->stats.orphans, 0);
 }
 
 void isolated_queue_reset(IsolatedQueue *q)
@@ -206,11 +211,13 @@ void isolated_queue_reset(IsolatedQueue *q)
         if (req->sent) {
             req->orphan = true;
             QTAILQ_INSERT_TAIL(&q->orphans, req, next);
+            isolated_count(&q->stats.orphans, 1);
         } else {
             isolated_request_recycle(q, req);
         }
     }
     isolated_request_recycle_completed(q);
+    stat64_set(&q->stats.in_flight, 0);
     q->next_unsent = NULL;
     q->next_seq = 0;
     g_clear_pointer(&q->why, g_free);

@@ -142,6 +142,7 @@ static bool get_request(IsolatedQueue *q, Cursor *from)
     req = isolated_request_get(q);
     req->seq = q->next_seq++;
     req->len = len;
+    isolated_count(&q->stats.in_flight, 1);
     if (completed) {
         QSIMPLEQ_INSERT_TAIL(&q->completed, req, done);
     } else {

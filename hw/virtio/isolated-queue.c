@@ -58,6 +58,7 @@ static IsolatedRequest *isolated_queue_next_request(IsolatedQueue *q)
         req = isolated_request_get(q);
         req->seq = q->next_seq++;
         QTAILQ_INSERT_TAIL(&q->in_flight, req, next);
+        isolated_count(&q->stats.in_flight, 1);
         q->next_unsent = req;
         return req;
     case VIRTQUEUE_CHAIN_BAD:
@@ -107,9 +108,13 @@ void isolated_queue_forward(IsolatedQueue *q, IsolatedBudget *budget)
         shadow_ring_publish(ring);
         if (shadow_ring_should_kick(ring)) {
             isolated_queue_kick(q);
+        } else {
+            isolated_count(&q->stats.kicks_saved, 1);
         }
         isolated_count(&q->stats.forward_runs, 1);
-        trace_isolated_queue_forwarded(q->config.index, sent);
+        stat64_set(&q->stats.high_water,
+                   bounce_pool_high_water(q->link->pool));
+        trace_isolated_queue_forwarded(q->config.name, q->config.index, sent);
     }
 }
 
@@ -154,17 +159,21 @@ static void isolated_queue_show(IsolatedQueue *q)
 {
     IsolatedRequest *req;
     unsigned num = 0;
+    bool called;
 
     QSIMPLEQ_FOREACH(req, &q->completed, done) {
         guest_chain_push(&q->guest, &req->chain, req->len, num++);
     }
-    if (!num || !guest_chain_flush(&q->guest, num)) {
+    if (!num || !guest_chain_flush(&q->guest, num, &called)) {
         return;
     }
     isolated_request_recycle_completed(q);
+    isolated_count(&q->stats.in_flight, -(int64_t)num);
     isolated_count(&q->stats.requests, num);
     isolated_count(&q->stats.return_runs, 1);
-    trace_isolated_queue_returned(q->config.index, num);
+    isolated_count(called ? &q->stats.guest_calls
+                          : &q->stats.guest_calls_saved, 1);
+    trace_isolated_queue_returned(q->config.name, q->config.index, num);
 }
 
 /* The guest that asked was reset: free what the request held, say nothing. */
@@ -173,6 +182,7 @@ static void isolated_queue_complete_orphan(IsolatedQueue *q,
 {
     isolated_request_release(q, req);
     QTAILQ_REMOVE(&q->orphans, req, next);
+    isolated_count(&q->stats.orphans, -1);
     isolated_request_recycle(q, req);
 }
 

@@ -63,6 +63,7 @@ typedef enum IsolatedQueueFault {
     ISOLATED_QUEUE_FAULT_GUEST_MEMORY,
     ISOLATED_QUEUE_FAULT_REQUEST_SIZE,
     ISOLATED_QUEUE_FAULT_BACKEND,
+    ISOLATED_QUEUE_FAULT__MAX
 } IsolatedQueueFault;
 
 /**
@@ -73,8 +74,11 @@ typedef enum IsolatedQueueFault {
  * @forward_runs: batches published
  * @return_runs: batches pushed
  * @kicks: eventfd writes to the backend
+ * @kicks_saved: batches published that the backend wanted no kick for
  * @calls: eventfd reads from the backend
  * @guest_kicks: eventfd reads from the guest
+ * @guest_calls: batches pushed that the guest was notified of
+ * @guest_calls_saved: ... and those that it wanted no notification for
  * @parked: times that a request had to wait for room
  * @clamped: used lengths that were longer than the writable buffers, of
  *     requests that have any
@@ -82,6 +86,10 @@ typedef enum IsolatedQueueFault {
  *     request that is out at once is two, and more as its chains get longer,
  *     so a network device whose receive ring is full of buffers starts with
  *     twice as many as that ring has.
+ * @faults: times that it broke, by cause; the first is always 0
+ * @in_flight: now: popped, and the guest was not told
+ * @orphans: now: see IsolatedOrphans
+ * @high_water: bytes of the share that spans have reached on this link
  *
  * Written by the owner alone, readable from any thread.
  */
@@ -92,11 +100,18 @@ typedef struct IsolatedQueueStats {
     Stat64 forward_runs;
     Stat64 return_runs;
     Stat64 kicks;
+    Stat64 kicks_saved;
     Stat64 calls;
     Stat64 guest_kicks;
+    Stat64 guest_calls;
+    Stat64 guest_calls_saved;
     Stat64 parked;
     Stat64 clamped;
     Stat64 allocations;
+    Stat64 faults[ISOLATED_QUEUE_FAULT__MAX];
+    Stat64 in_flight;
+    Stat64 orphans;
+    Stat64 high_water;
 } IsolatedQueueStats;
 
 /**
@@ -123,6 +138,7 @@ typedef struct IsolatedLink {
 /**
  * IsolatedQueueConfig - what is fixed for the life of a queue
  * @vdev: the device
+ * @name: what traces call it; outlives the queue
  * @vq: the guest's queue
  * @index: its absolute index
  * @scrub: zero the device-writable part of each span before the backend gets
@@ -137,6 +153,7 @@ typedef struct IsolatedLink {
  */
 typedef struct IsolatedQueueConfig {
     VirtIODevice *vdev;
+    const char *name;
     VirtQueue *vq;
     unsigned index;
     bool scrub;

@@ -364,6 +364,7 @@ static IsolatedQueue *queue_new(VirtIOIsolation *guest, unsigned n)
 
     return isolated_queue_new(&(IsolatedQueueConfig) {
         .vdev = guest->vdev,
+        .name = guest->name,
         .vq = virtio_get_queue(guest->vdev, n),
         .index = n,
         .scrub = config->scrub,

@@ -171,6 +171,7 @@ static void *path_start(BenchGuest *guest, ShadowRingFormat format)
     o->faulted = qemu_bh_new(on_faulted, o);
     o->q = isolated_queue_new(&(IsolatedQueueConfig) {
         .vdev = guest->vdev,
+        .name = "bench",
         .vq = guest->vq,
         .scrub = true,
         .faulted = o->faulted,

@@ -302,6 +302,7 @@ static void begin(FuzzWorld *w)
     w->faulted = aio_bh_new(fuzz_ctx, on_faulted, w);
     w->q = isolated_queue_new(&(IsolatedQueueConfig) {
         .vdev = fuzz_device(),
+        .name = "fuzz",
         .vq = fuzz_virtqueue(),
         .scrub = w->config.scrub,
         .all_writable = w->config.all_writable,

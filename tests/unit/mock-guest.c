@@ -438,7 +438,7 @@ void guest_chain_push(GuestQueue *queue, const VirtQueueChain *chain,
     }
 }
 
-bool guest_chain_flush(GuestQueue *queue, unsigned num)
+bool guest_chain_flush(GuestQueue *queue, unsigned num, bool *called)
 {
     MockGuest *g = guest_of(queue);
 
@@ -460,6 +460,7 @@ bool guest_chain_flush(GuestQueue *queue, unsigned num)
     g->sent_used = g->next_push;
     mock_device_publish(&g->device);
     count(&g->num_calls);
+    *called = true;
     return true;
 }
 

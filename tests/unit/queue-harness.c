@@ -397,6 +397,7 @@ QueueHarness *queue_harness_new(const QueueParams *params)
     h->spare = g_ptr_array_new_with_free_func(g_free);
     h->used = g_new0(QueueCompletion, MOCK_GUEST_MAX);
     h->q = isolated_queue_new(&(IsolatedQueueConfig) {
+        .name = "harness",
         .vq = (VirtQueue *)h->guest,
         .scrub = !params->no_scrub,
         .all_writable = params->all_writable,
