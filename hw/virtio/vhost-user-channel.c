@@ -115,7 +115,8 @@ static void channel_handle(VhostUserChannel *ch)
 {
     bool refused = ch->header.request != BACKEND_CONFIG_CHANGE;
 
-    trace_vhost_user_channel_message(ch->header.request, refused);
+    trace_vhost_user_channel_message(vhost_user_transport_name(ch->t),
+                                     ch->header.request, refused);
     ch->have = 0;
     if (refused) {
         vhost_user_transport_report(ch->t, "the backend's message %u is "

@@ -100,10 +100,26 @@ static bool dial_in_time(Chardev *chr, uint32_t timeout_ms, Error **errp)
 
 bool vhost_user_dials_again(CharFrontend *be)
 {
-    const SocketChardev *s = (SocketChardev *)object_dynamic_cast(
-        OBJECT(qemu_chr_fe_get_driver(be)), TYPE_CHARDEV_SOCKET);
+    const SocketChardev *s = vhost_user_chardev(be);
 
     return s && (s->is_listen || s->reconnect_time_ms);
+}
+
+pid_t vhost_user_peer(CharFrontend *be)
+{
+#ifdef SO_PEERCRED
+    const SocketChardev *s = vhost_user_chardev(be);
+    struct ucred peer = { };
+    socklen_t len = sizeof(peer);
+
+    /* A pair of sockets that QEMU has made, as for passt: it is both ends. */
+    if (s && s->sioc &&
+        getsockopt(s->sioc->fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 &&
+        peer.pid != getpid()) {
+        return peer.pid;
+    }
+#endif
+    return 0;
 }
 
 bool vhost_user_dial(CharFrontend *be, uint32_t timeout_ms, Error **errp)

@@ -19,60 +19,8 @@
 
 #include "qemu/osdep.h"
 #include "qapi/error.h"
-#include "qapi/visitor.h"
 #include "hw/virtio/virtio-bus.h"
 #include "vhost-user-isolation-internal.h"
-
-typedef struct StatName {
-    const char *name;
-    size_t offset;
-} StatName;
-
-#define STAT(_name, _field) { _name, offsetof(IsolatedQueueStats, _field) }
-
-static const StatName stat_names[] = {
-    STAT("requests", requests),
-    STAT("bytes-out", bytes_out),
-    STAT("bytes-in", bytes_in),
-    STAT("forward-batches", forward_runs),
-    STAT("return-batches", return_runs),
-    STAT("kicks", kicks),
-    STAT("calls", calls),
-    STAT("guest-kicks", guest_kicks),
-    STAT("parked", parked),
-    STAT("clamped", clamped),
-    STAT("allocations", allocations),
-};
-
-static uint64_t stat_sum(const VirtIOIsolation *guest, size_t offset)
-{
-    uint64_t sum = 0;
-
-    for (unsigned n = 0; n < guest->num_queues; n++) {
-        const void *stats = isolated_queue_stats(guest->queues[n]);
-
-        sum += stat64_get((const Stat64 *)(stats + offset));
-    }
-    return sum;
-}
-
-static void stats_get(Object *obj, Visitor *v, const char *name, void *opaque,
-                      Error **errp)
-{
-    VirtIOIsolation *guest = opaque;
-
-    if (!visit_start_struct(v, name, NULL, 0, errp)) {
-        return;
-    }
-    for (size_t i = 0; i < ARRAY_SIZE(stat_names); i++) {
-        uint64_t sum = stat_sum(guest, stat_names[i].offset);
-
-        if (!visit_type_uint64(v, stat_names[i].name, &sum, errp)) {
-            break;
-        }
-    }
-    visit_end_struct(v, NULL);
-}
 
 /* Also while it is stopped, if there is something to be entered into it. */
 static bool guest_uses_ring(VirtIOIsolation *guest, unsigned n)
@@ -240,6 +188,7 @@ bool vhost_user_isolation_attach(VhostUserState *user, VirtIODevice *vdev,
 {
     VhostUserIsolation *iso = user->isolation;
 
+    isolation_note_device(user, vdev);
     if (!iso) {
         return true;
     }
@@ -261,7 +210,7 @@ bool vhost_user_isolation_attach(VhostUserState *user, VirtIODevice *vdev,
     /* Some devices ask no vhost_dev what they may offer, as crypto. */
     vdev->host_features = isolation_device_features(vdev->host_features);
     object_property_add(OBJECT(vdev), "memory-isolation-stats", "struct",
-                        stats_get, NULL, NULL, iso->guest);
+                        isolation_get_stats, NULL, NULL, iso->guest);
     return true;
 }
 

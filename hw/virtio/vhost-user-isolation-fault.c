@@ -13,6 +13,13 @@
 #include "qapi/qapi-events-virtio.h"
 #include "vhost-user-isolation-internal.h"
 
+const char *isolation_device_id(VirtIODevice *vdev)
+{
+    DeviceState *dev = DEVICE(vdev);
+
+    return dev->id ?: qdev_get_parent_bus(dev)->parent->id;
+}
+
 /*
  * The backend broke a queue.  The others go on, so not virtio_error(), which
  * would swallow their completions too; the driver is told to reset.
@@ -31,8 +38,7 @@ static void report_backend_fault(VirtIOIsolation *guest, unsigned n,
     }
 }
 
-static void guest_send_event(VirtIOIsolation *guest, unsigned n,
-                             IsolatedQueueFault fault, const char *why)
+VhostUserQueueFault isolation_queue_fault(IsolatedQueueFault fault)
 {
     static const VhostUserQueueFault causes[] = {
         [ISOLATED_QUEUE_FAULT_GUEST_RING] = VHOST_USER_QUEUE_FAULT_GUEST_RING,
@@ -42,11 +48,19 @@ static void guest_send_event(VirtIOIsolation *guest, unsigned n,
             VHOST_USER_QUEUE_FAULT_REQUEST_SIZE,
         [ISOLATED_QUEUE_FAULT_BACKEND] = VHOST_USER_QUEUE_FAULT_BACKEND_RING,
     };
-    DeviceState *proxy = qdev_get_parent_bus(DEVICE(guest->vdev))->parent;
+
+    assert(fault > ISOLATED_QUEUE_FAULT_NONE && fault < ARRAY_SIZE(causes));
+    return causes[fault];
+}
+
+static void guest_send_event(VirtIOIsolation *guest, unsigned n,
+                             IsolatedQueueFault fault, const char *why)
+{
     g_autofree char *path = object_get_canonical_path(OBJECT(guest->vdev));
 
-    qapi_event_send_vhost_user_queue_broken(proxy->id, path, n, causes[fault],
-                                            why);
+    qapi_event_send_vhost_user_queue_broken(isolation_device_id(guest->vdev),
+                                            path, n,
+                                            isolation_queue_fault(fault), why);
 }
 
 void isolation_guest_faulted(void *opaque)

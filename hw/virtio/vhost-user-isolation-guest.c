@@ -380,12 +380,13 @@ VirtIOIsolation *isolation_guest_new(VhostUserIsolation *iso,
                                      VirtIODevice *vdev)
 {
     DeviceState *proxy = qdev_get_parent_bus(DEVICE(vdev))->parent;
+    const char *id = isolation_device_id(vdev);
     VirtIOIsolation *guest = g_new0(VirtIOIsolation, 1);
 
     guest->vdev = vdev;
     guest->iso = iso;
-    guest->name = proxy->id ? g_strdup(proxy->id)
-                            : object_get_canonical_path(OBJECT(proxy));
+    guest->name = id ? g_strdup(id)
+                     : object_get_canonical_path(OBJECT(proxy));
     guest->iothread = iso->iothread;
     if (guest->iothread) {
         object_ref(OBJECT(guest->iothread));

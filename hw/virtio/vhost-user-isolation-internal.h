@@ -8,6 +8,7 @@
 #define HW_VIRTIO_VHOST_USER_ISOLATION_INTERNAL_H
 
 #include "qemu/bitmap.h"
+#include "qapi/qapi-types-virtio.h"
 #include "hw/virtio/vhost.h"
 #include "hw/virtio/vhost-user.h"
 #include "hw/virtio/vhost-user-isolation.h"
@@ -188,6 +189,12 @@ struct VhostUserIsolation {
 /** isolation_unregister() - @user goes; it may have gone before */
 void isolation_unregister(VhostUserState *user);
 
+/** isolation_next_state() - the one before @user, the newest first; NULL: none */
+VhostUserState *isolation_next_state(VhostUserState *user);
+
+/** isolation_note_device() - @vdev, which is being realized, uses @user */
+void isolation_note_device(VhostUserState *user, VirtIODevice *vdev);
+
 /** isolation_policy_iothread() - for devices that name none, or NULL */
 IOThread *isolation_policy_iothread(void);
 
@@ -255,6 +262,18 @@ bool isolation_guest_crowded(VirtIOIsolation *guest);
 
 /** isolation_guest_make_room() - renew the connection, which drops them */
 void isolation_guest_make_room(VirtIOIsolation *guest);
+
+/* vhost-user-isolation-fault.c */
+
+/**
+ * isolation_device_id() - what the user calls @vdev, or NULL
+ *
+ * With virtio-mmio that is its own id, else that of the device around it.
+ */
+const char *isolation_device_id(VirtIODevice *vdev);
+
+/** isolation_queue_fault() - what QAPI calls it; not NONE */
+VhostUserQueueFault isolation_queue_fault(IsolatedQueueFault fault);
 
 /** isolation_guest_faulted() - report the next fault.  Bottom half. */
 void isolation_guest_faulted(void *opaque);
@@ -357,6 +376,12 @@ bool isolation_check_size(const VhostUserIsolationConfig *config,
 /** isolation_check_config() - can @config be had, for @num_queues? */
 bool isolation_check_config(const VhostUserIsolationConfig *config,
                             unsigned num_queues, Error **errp);
+
+/* vhost-user-isolation-query.c */
+
+/** isolation_get_stats() - ObjectPropertyAccessor of a VirtIOIsolation */
+void isolation_get_stats(Object *obj, Visitor *v, const char *name,
+                         void *opaque, Error **errp);
 
 /* vhost-user-isolation-rings.c: entries of VhostOps.  BQL held. */
 

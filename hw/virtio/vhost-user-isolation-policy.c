@@ -69,6 +69,30 @@ void vhost_user_isolation_register(VhostUserState *user)
 void isolation_unregister(VhostUserState *user)
 {
     QLIST_SAFE_REMOVE(user, isolation_next);
+    g_clear_pointer(&user->isolation_device, g_free);
+}
+
+VhostUserState *isolation_next_state(VhostUserState *user)
+{
+    return user ? QLIST_NEXT(user, isolation_next) : QLIST_FIRST(&vm_states);
+}
+
+/*
+ * A path and no pointer: of a netdev that is not isolated nobody says when its
+ * NIC is unplugged.  Another device can come to the same place.
+ */
+void isolation_note_device(VhostUserState *user, VirtIODevice *vdev)
+{
+    char *path = object_get_canonical_path(OBJECT(vdev));
+    VhostUserState *other;
+
+    QLIST_FOREACH(other, &vm_states, isolation_next) {
+        if (!g_strcmp0(other->isolation_device, path)) {
+            g_clear_pointer(&other->isolation_device, g_free);
+        }
+    }
+    g_free(user->isolation_device);
+    user->isolation_device = path;
 }
 
 IOThread *isolation_policy_iothread(void)
@@ -111,6 +135,7 @@ bool vhost_user_isolation_decide(VhostUserIsolationConfig *config,
     const char *why = isolation_refused(device_id);
 
     config->decided = true;
+    config->by_policy = vm_policy && config->asked == ON_OFF_AUTO_AUTO;
     config->enabled = false;
     if (config->asked == ON_OFF_AUTO_OFF) {
         return policy_allows_off(name, errp);

@@ -132,20 +132,11 @@ void vhost_user_transport_close_later(VhostUserTransport *t, int take_fd)
     }
 }
 
-static SocketChardev *transport_chardev(const VhostUserTransport *t)
-{
-    Chardev *chr = qemu_chr_fe_get_driver(t->chr);
-
-    return chr ? (SocketChardev *)object_dynamic_cast(OBJECT(chr),
-                                                      TYPE_CHARDEV_SOCKET)
-               : NULL;
-}
-
 /* Not if it has lost this one already, and has another. */
 static void transport_disconnect(void *opaque)
 {
     VhostUserTransport *t = opaque;
-    SocketChardev *s = transport_chardev(t);
+    SocketChardev *s = vhost_user_chardev(t->chr);
 
     if (t->sioc && s && s->sioc == t->sioc) {
         qemu_chr_fe_disconnect(t->chr);
@@ -238,9 +229,19 @@ void vhost_user_transport_set_name(VhostUserTransport *t, const char *name)
     t->name = g_strdup(name);
 }
 
+const char *vhost_user_transport_name(const VhostUserTransport *t)
+{
+    return t->name;
+}
+
+uint64_t vhost_user_transport_waited(const VhostUserTransport *t)
+{
+    return t->budget.total_ns;
+}
+
 bool vhost_user_transport_begin(VhostUserTransport *t, Error **errp)
 {
-    SocketChardev *s = transport_chardev(t);
+    SocketChardev *s = vhost_user_chardev(t->chr);
 
     vhost_user_transport_end(t);
     transport_disconnect(t);

@@ -9,6 +9,7 @@
 
 #include "qemu/host-utils.h"
 #include "qemu/timer.h"
+#include "chardev/char-socket.h"
 #include "vhost-user-compat.h"
 
 /** Seconds over which a backend's time is counted */
@@ -37,6 +38,7 @@ typedef struct QEMU_PACKED VhostUserMessage {
 /**
  * WaitBudget - time that somebody else may take from a thread of QEMU's
  * @capacity_ns: at once; it comes back within @window_ns
+ * @total_ns: ever spent
  *
  * Over any window it is twice the capacity at most.  No lock: BQL.
  */
@@ -45,6 +47,7 @@ typedef struct WaitBudget {
     int64_t window_ns;
     int64_t spent_ns;
     int64_t counted_at;
+    uint64_t total_ns;
 } WaitBudget;
 
 /** wait_budget_init() - all of it is left */
@@ -75,6 +78,17 @@ static inline int64_t wait_budget_left(WaitBudget *budget)
 static inline void wait_budget_spend(WaitBudget *budget, int64_t ns)
 {
     budget->spent_ns += ns;
+    budget->total_ns += ns;
+}
+
+/** vhost_user_chardev() - @be's chardev, or NULL: it is gone, or no socket */
+static inline SocketChardev *vhost_user_chardev(CharFrontend *be)
+{
+    Chardev *chr = qemu_chr_fe_get_driver(be);
+
+    return chr ? (SocketChardev *)object_dynamic_cast(OBJECT(chr),
+                                                      TYPE_CHARDEV_SOCKET)
+               : NULL;
 }
 
 typedef struct VhostUserTransport VhostUserTransport;
@@ -97,6 +111,12 @@ void vhost_user_transport_free(VhostUserTransport *t);
 
 /** vhost_user_transport_set_name() - what messages call the device; copied */
 void vhost_user_transport_set_name(VhostUserTransport *t, const char *name);
+
+/** vhost_user_transport_name() - what messages call the device */
+const char *vhost_user_transport_name(const VhostUserTransport *t);
+
+/** vhost_user_transport_waited() - nanoseconds that backends made QEMU wait */
+uint64_t vhost_user_transport_waited(const VhostUserTransport *t);
 
 /**
  * vhost_user_transport_begin() - go on with the socket that the chardev has now
@@ -254,6 +274,15 @@ void vhost_user_channel_free(VhostUserChannel *ch);
  * vhost_user_dials_again() - can @be connect again when its backend is gone?
  */
 bool vhost_user_dials_again(CharFrontend *be);
+
+/**
+ * vhost_user_peer() - which process is at the other end of @be's socket?
+ *
+ * The one that opened that end, which may have handed it on.  BQL held.
+ *
+ * Returns: its process id, or 0 if that is not known, or is QEMU itself.
+ */
+pid_t vhost_user_peer(CharFrontend *be);
 
 /**
  * vhost_user_dial() - connect a device that is being made to its backend

@@ -282,8 +282,10 @@ def definitions(text: str) -> set[str]:
 
 def calls() -> dict[Path, dict[Path, list[str]]]:
     """Which file uses which functions of which other file."""
+    # A stub is there instead of another file, never with it.
     texts = {p: without_comments(p.read_text(encoding="utf-8"))
-             for p in subsystem_files() if p.suffix != ".h"}
+             for p in subsystem_files()
+             if p.suffix != ".h" and not p.stem.endswith("-stub")}
     words = {p: set(re.findall(r"\w+", text)) for p, text in texts.items()}
     graph: dict[Path, dict[Path, list[str]]] = {p: {} for p in texts}
     for callee, text in texts.items():

@@ -124,7 +124,7 @@ def code_states() -> set[str]:
 def code_counters() -> set[str]:
     return set(re.findall(
         r'^\s+STAT\("([^"]+)"',
-        read("hw/virtio/vhost-user-isolation-device.c"), re.MULTILINE))
+        read("hw/virtio/vhost-user-isolation-query.c"), re.MULTILINE))
 
 
 # The checks

@@ -28,6 +28,7 @@ static void test_silence(void)
     g_assert_cmpint(rig_ask(&rig, ASKED), ==, 0);
     g_assert_cmpint(rig_read(&rig, NULL), ==, -ETIMEDOUT);
     g_assert_cmpint(harness_waited(), ==, RIG_LIMIT_NS);
+    g_assert_cmpuint(vhost_user_transport_waited(rig.t), ==, RIG_LIMIT_NS);
     rig_assert_refused(&rig, "did not answer within");
     rig_down(&rig);
 }

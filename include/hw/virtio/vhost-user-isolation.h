@@ -31,6 +31,7 @@ struct vhost_dev;
  * @asked: memory-isolation; AUTO: what the VM's policy says
  * @enabled: the device is isolated; from vhost_user_isolation_decide() on
  * @decided: vhost_user_isolation_decide() was there
+ * @by_policy: and it asked the VM's policy
  * @size: memory-isolation-size, bytes of the whole region; 0: choose
  * @stop_ms: memory-isolation-stop-ms, how long a stop waits for requests
  * @timeout_ms: memory-isolation-timeout-ms, how long one answer may take
@@ -50,6 +51,7 @@ typedef struct VhostUserIsolationConfig {
     OnOffAuto asked;
     bool enabled;
     bool decided;
+    bool by_policy;
     bool scrub;
     bool copy_all;
     bool kick_aio;
@@ -187,7 +189,8 @@ bool vhost_user_isolation_init(VhostUserState *user, unsigned num_queues,
  * @vdev: the device, after virtio_add_queue()
  * @errp: set on failure
  *
- * Does nothing if isolation is off.  virtio_cleanup() frees it.  BQL held.
+ * If isolation is off, all that happens is that the device is known to
+ * query-vhost-user-isolation.  virtio_cleanup() frees it.  BQL held.
  */
 bool vhost_user_isolation_attach(VhostUserState *user, VirtIODevice *vdev,
                                  Error **errp);
