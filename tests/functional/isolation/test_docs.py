@@ -35,14 +35,17 @@ SYSTEM = TOP / "docs/system/devices/vhost-user-memory-isolation.rst"
 DAEMON, NET_PASST, NET_DPDK = ("host# qemu-storage-daemon", "host# passt",
                                "host# dpdk-testpmd")
 MACHINE, LOOK, HMP, QMP = ("host# qemu-system", "host# grep memfd",
-                           "(qemu) qom-get", '{ "execute"')
+                           "(qemu) qom-get", '{ "execute": "qom-get"')
+INFO, QUERY = ("(qemu) info vhost-user-isolation",
+               '{ "execute": "query-vhost-user-isolation"')
 # The firmware of a network runs longer than some machines' KVM bears.
 NO_KVM = "[ ! -e /dev/kvm ] || mount --bind /dev/null /dev/kvm"
 # Until QEMU and a backend have a region of ours.
 LOOKOUT = """(until [ "$(grep -ls memfd:memory-isolation /proc/[0-9]*/maps |
     wc -l)" = 2 ]; do :; done; touch served) &"""
 README_DISK = "qemu-storage-daemon"
-COMMANDS = (README_DISK, DAEMON, NET_PASST, NET_DPDK, MACHINE, LOOK, HMP, QMP)
+COMMANDS = (README_DISK, DAEMON, NET_PASST, NET_DPDK, MACHINE, LOOK, HMP, QMP,
+            INFO, QUERY)
 # Blocks that are no commands, by how they begin.
 PICTURES = ("guest RAM, private", "disk0: memory-isolation: the requests",
             "nic0: virtqueue 2 has stopped")
@@ -201,7 +204,23 @@ class Commands(IsolationTest):
         line = block(SYSTEM, HMP).removeprefix("(qemu) ")
         told = monitor.cmd("human-monitor-command", **{"command-line": line})
         self.assertIn('"bytes-in"', told)
+        self.look_at_disk(monitor)
         monitor.close()
+
+    def look_at_disk(self, monitor: QEMUMonitorProtocol) -> None:
+        """The process that QEMU names is the daemon, and the region is its."""
+        disk = monitor.cmd_obj(json.loads(block(SYSTEM, QUERY)))["return"][0]
+        self.assertTrue(disk["isolated"] and disk["connected"])
+        backend = disk["backend"]
+        self.assertEqual(backend["executable"], str(TREE_DAEMON.resolve()))
+        maps = self.inside(f"cat /proc/{backend['pid']}/maps")
+        self.assertIn("/memfd:memory-isolation", maps)
+        self.assertGreater(disk["region"]["resident"], 0)
+        self.assertGreater(disk["queues"][0]["requests"], 0)
+        line = block(SYSTEM, INFO).removeprefix("(qemu) ")
+        told = monitor.cmd("human-monitor-command", **{"command-line": line})
+        self.assertIn("disk0: isolated (property), iothread io0", told)
+        self.assertIn(f"process {backend['pid']} ", told)
 
     def test_disk_of_a_machine_with_a_policy(self) -> None:
         self.make_image()
