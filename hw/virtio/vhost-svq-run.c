@@ -67,7 +67,7 @@
 
 /*
  * Devices answer a control command in microseconds to some milliseconds.
- * While QEMU waits the machine stands still, at most so long.
+ * While QEMU waits the machine stands still, at most so long a command.
  */
 #define SVQ_POLL_LIMIT_MS 5000
 

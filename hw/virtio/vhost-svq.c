@@ -305,13 +305,26 @@ static void svq_wait(Svq *q, int64_t left_us)
     }
 }
 
-/* Returns: an answer that was waited for, or NULL if the queue broke. */
-static SvqRequest *svq_poll_one(Svq *q, int64_t deadline)
+static int64_t svq_poll_deadline(const Svq *q)
 {
+    return g_get_monotonic_time() + (int64_t)q->poll_limit_ms * 1000;
+}
+
+/*
+ * The limit begins anew with everything that the device uses.  That comes to
+ * an end: no more than is out can be used, and nothing is added meanwhile.
+ *
+ * Returns: an answer that was waited for, or NULL if the queue broke.
+ */
+static SvqRequest *svq_poll_one(Svq *q)
+{
+    int64_t deadline = svq_poll_deadline(q);
+
     while (QTAILQ_EMPTY(&q->answered) && !q->fault) {
         int64_t left_us = deadline - g_get_monotonic_time();
 
         if (svq_return(q)) {
+            deadline = svq_poll_deadline(q);
             continue;
         }
         if (left_us <= 0) {
@@ -325,18 +338,16 @@ static SvqRequest *svq_poll_one(Svq *q, int64_t deadline)
 
 /*
  * The BQL stays with us: to give it away would let the device be reset, and
- * the queue be freed, under the caller's feet.  So the wait is short, and it
- * sleeps, since the device may need the processor to answer.
+ * the queue be freed, under the caller's feet.  So the device must go on
+ * answering, and the wait sleeps, since the device may need the processor.
  */
 size_t vhost_svq_poll(VhostShadowVirtqueue *svq, size_t num)
 {
     Svq *q = svq_of(svq);
-    int64_t deadline = g_get_monotonic_time() +
-                       (int64_t)q->poll_limit_ms * 1000;
     size_t len = 0;
 
     while (q->ring && num--) {
-        SvqRequest *req = svq_poll_one(q, deadline);
+        SvqRequest *req = svq_poll_one(q);
 
         if (!req) {
             return len;

@@ -107,9 +107,10 @@ VhostShadowVirtqueue *vhost_svq_new(const VhostShadowVirtqueueOps *ops,
 void vhost_svq_free(gpointer svq);
 
 /**
- * vhost_svq_set_poll_limit() - how long vhost_svq_poll() may wait in all
+ * vhost_svq_set_poll_limit() - how long vhost_svq_poll() waits for progress
  * @svq: the queue
- * @ms: milliseconds
+ * @ms: milliseconds, from its beginning or the last request that the device
+ *     has used
  */
 void vhost_svq_set_poll_limit(VhostShadowVirtqueue *svq, unsigned ms);
 
@@ -204,9 +205,9 @@ int vhost_svq_add(VhostShadowVirtqueue *svq, const struct iovec *out_sg,
  * @svq: the queue
  * @num: how many
  *
- * Bounded by the poll limit for all of them together.  A device that takes
- * longer breaks the queue: its buffers cannot be used for anything else while
- * the answer may still come.
+ * Bounded by the poll limit for each step of the device: many commands may take
+ * as long as they need.  A device that uses nothing for longer breaks the queue:
+ * its buffers cannot be used for anything else while the answer may still come.
  *
  * Returns: bytes written to them, as the device says and as fit.
  */

@@ -218,7 +218,7 @@ static void test_poll_armed(void)
     svq_run_matrix(&defaults, poll_leaves_calls_armed);
 }
 
-/* All of them together have one limit, and the next ones have none left. */
+/* What is not answered now is not waited for again. */
 static void poll_ends(SvqHarness *h)
 {
     map_command(h);
@@ -249,6 +249,58 @@ static void poll_ends(SvqHarness *h)
 static void test_poll_ends(void)
 {
     svq_run_matrix(&defaults, poll_ends);
+}
+
+/* A device at work: 30 ms pass at each look, and it answers at each second. */
+static SvqHarness *worker;        /* NULL: the real clock                    */
+static unsigned looks, answers_left;
+
+gint64 g_get_monotonic_time(void)
+{
+    struct timespec now;
+
+    if (!worker) {
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        return now.tv_sec * G_USEC_PER_SEC + now.tv_nsec / 1000;
+    }
+    if (looks++ % 2 && answers_left) {
+        answers_left--;
+        svq_use(worker, 0, 1);
+        svq_publish_used(worker);
+    }
+    return looks * 30000LL;
+}
+
+/* Returns: looks until all @answers have come, or no more is waited for. */
+static unsigned hundred_commands(SvqHarness *h, unsigned answers)
+{
+    for (unsigned i = 0; i < 100; i++) {
+        g_assert_cmpint(add_command(h, 8, 1), ==, 0);
+    }
+    g_assert_cmpuint(svq_fetch_all(h), ==, 100);
+    worker = h;
+    looks = 0;
+    answers_left = answers;
+    g_assert_cmpuint(vhost_svq_poll(h->svq, 100), ==, answers);
+    worker = NULL;
+    return looks;
+}
+
+/* As when a destination restores many VLANs: 6 s in all, and the limit is 5. */
+static void poll_counts_from_progress(SvqHarness *h)
+{
+    map_command(h);
+    g_assert_cmpuint(hundred_commands(h, 100), >=, 200);
+    /* A good beginning is of no help. */
+    g_assert_cmpuint(hundred_commands(h, 10), <, 20 + 5000 / 30 + 20);
+    g_assert_cmpuint(mock_num_error_reports(), ==, 1);
+}
+
+static void test_poll_progress(void)
+{
+    const SvqParams params = { .size = 256 };
+
+    svq_run_matrix(&params, poll_counts_from_progress);
 }
 
 static void poll_broken(SvqHarness *h)
@@ -437,6 +489,7 @@ int main(int argc, char **argv)
     ADD("poll/sleeps-until-the-device-answers", test_poll_waits);
     ADD("poll/leaves-calls-armed", test_poll_armed);
     ADD("poll/ends-and-stops-the-queue", test_poll_ends);
+    ADD("poll/limit-counts-from-the-last-answer", test_poll_progress);
     ADD("poll/broken-ring-ends-it", test_poll_broken);
     ADD("handler/asks-the-device-and-answers-the-guest", test_handler);
     ADD("handler/answers-when-the-device-is-broken", test_handler_goes_on);
