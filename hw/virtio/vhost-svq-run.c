@@ -43,6 +43,14 @@
                            BIT_ULL(VIRTIO_F_RING_PACKED))
 
 /*
+ * A device that was told of it may use many requests and show the last one
+ * only, which a shadow ring takes for a broken rule.  So nobody is: neither the
+ * device of a shadow ring nor, since a control queue can be shadowed beside
+ * queues that are not, a guest.
+ */
+#define SVQ_MASKED_FEATURES BIT_ULL(VIRTIO_F_IN_ORDER)
+
+/*
  * Descriptors hold I/O virtual addresses, which need something that translates
  * them, and all that we write is little-endian.
  */
@@ -79,7 +87,8 @@ bool vhost_svq_valid_features(uint64_t features, Error **errp)
 {
     uint64_t missing = SVQ_NEEDED_FEATURES & ~features;
     uint64_t unknown = features & SVQ_TRANSPORT_FEATURES &
-                       ~(SVQ_NEEDED_FEATURES | SVQ_RING_FEATURES);
+                       ~(SVQ_NEEDED_FEATURES | SVQ_RING_FEATURES |
+                         SVQ_MASKED_FEATURES);
 
     if (missing || unknown) {
         error_setg(errp, "shadow virtqueues do not work with this device: it "
@@ -90,9 +99,10 @@ bool vhost_svq_valid_features(uint64_t features, Error **errp)
     return true;
 }
 
-uint64_t vhost_svq_guest_features(uint64_t offered)
+uint64_t vhost_svq_guest_features(uint64_t offered, bool shadowed)
 {
-    return offered | SVQ_RING_FEATURES;
+    return (offered & ~SVQ_MASKED_FEATURES) |
+           (shadowed ? SVQ_RING_FEATURES : 0);
 }
 
 uint64_t vhost_svq_device_features(uint64_t acked, uint64_t offered)
@@ -103,7 +113,7 @@ uint64_t vhost_svq_device_features(uint64_t acked, uint64_t offered)
     if (!(acked & BIT_ULL(VIRTIO_F_VERSION_1))) {
         ring &= ~BIT_ULL(VIRTIO_F_RING_PACKED);
     }
-    return (acked & ~SVQ_RING_FEATURES) | ring;
+    return (acked & ~(SVQ_RING_FEATURES | SVQ_MASKED_FEATURES)) | ring;
 }
 
 static ShadowRingFormat svq_ring_format(uint64_t features)

@@ -53,11 +53,12 @@ bool vhost_svq_valid_features(uint64_t features, Error **errp);
 /**
  * vhost_svq_guest_features() - what the guest can be offered
  * @offered: feature bits that the device offers
+ * @shadowed: the guest only ever sees the device through shadow virtqueues; the
+ *     ring features are QEMU's then, whatever the device has
  *
- * For devices that the guest only ever sees through shadow virtqueues.  The
- * ring features are QEMU's then, whatever the device has.
+ * Never VIRTIO_F_IN_ORDER: a guest that has it could not be shadowed.
  */
-uint64_t vhost_svq_guest_features(uint64_t offered);
+uint64_t vhost_svq_guest_features(uint64_t offered, bool shadowed);
 
 /**
  * vhost_svq_device_features() - what to acknowledge to the device

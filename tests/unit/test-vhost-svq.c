@@ -18,6 +18,7 @@ static const SvqParams size_8 = { .size = 8 };
 #define PACKED BIT_ULL(VIRTIO_F_RING_PACKED)
 #define EVENT_IDX BIT_ULL(VIRTIO_RING_F_EVENT_IDX)
 #define INDIRECT BIT_ULL(VIRTIO_RING_F_INDIRECT_DESC)
+#define IN_ORDER BIT_ULL(VIRTIO_F_IN_ORDER)
 #define NEEDED (BIT_ULL(VIRTIO_F_VERSION_1) | \
                 BIT_ULL(VIRTIO_F_ACCESS_PLATFORM))
 
@@ -37,9 +38,8 @@ static bool valid(uint64_t features)
 static void test_features_valid(void)
 {
     static const unsigned refused[] = {
-        VIRTIO_F_IN_ORDER, VIRTIO_F_ORDER_PLATFORM, VIRTIO_F_SR_IOV,
-        VIRTIO_F_NOTIFICATION_DATA, VIRTIO_F_RING_RESET, 30, 31,
-        VIRTIO_TRANSPORT_F_END,
+        VIRTIO_F_ORDER_PLATFORM, VIRTIO_F_SR_IOV, VIRTIO_F_NOTIFICATION_DATA,
+        VIRTIO_F_RING_RESET, 30, 31, VIRTIO_TRANSPORT_F_END,
     };
 
     for (unsigned i = 0; i < 8; i++) {
@@ -63,8 +63,10 @@ static void test_features_independent(void)
 {
     const uint64_t net = BIT_ULL(VIRTIO_NET_F_MAC) | NEEDED;
 
-    g_assert_cmphex(vhost_svq_guest_features(net), ==,
+    g_assert_cmphex(vhost_svq_guest_features(net, true), ==,
                     net | PACKED | EVENT_IDX | INDIRECT);
+    g_assert_cmphex(vhost_svq_guest_features(net | EVENT_IDX, false), ==,
+                    net | EVENT_IDX);
     g_assert_cmphex(vhost_svq_device_features(net, net | PACKED | EVENT_IDX),
                     ==, net | PACKED | EVENT_IDX);
     g_assert_cmphex(vhost_svq_device_features(net | PACKED | INDIRECT,
@@ -73,6 +75,11 @@ static void test_features_independent(void)
     /* What the guest did not want, the device is not told. */
     g_assert_cmphex(vhost_svq_device_features(NEEDED, net | PACKED), ==,
                     NEEDED | PACKED);
+    /* Nobody is told of order; that the device has it is no harm. */
+    g_assert_true(valid(net | IN_ORDER));
+    g_assert_false(vhost_svq_guest_features(net | IN_ORDER, true) & IN_ORDER);
+    g_assert_false(vhost_svq_guest_features(net | IN_ORDER, false) & IN_ORDER);
+    g_assert_false(vhost_svq_device_features(~0, ~0) & IN_ORDER);
 }
 
 static void test_features_ring(void)
@@ -111,6 +118,34 @@ static void test_data(void)
 
         svq_run_matrix(&params, many_requests);
     }
+}
+
+/* A device that keeps order shows several at once; each is there. */
+static void batches_in_order(SvqHarness *h)
+{
+    unsigned flushes = h->vq->num_flushes;
+
+    for (unsigned i = 0; i < 100; i++) {
+        svq_offer(h, g_test_rand_int_range(1, 16), 1, 1);
+        svq_settle();
+        svq_fetch_all(h);
+        while (h->held->len) {
+            unsigned num = g_test_rand_int_range(1, h->held->len + 1);
+
+            for (unsigned n = 0; n < num; n++) {
+                svq_use(h, 0, n);
+            }
+            svq_publish_used(h);
+            svq_settle();
+            g_assert_cmpuint(svq_collect(h), ==, num);
+            g_assert_cmpuint(h->vq->num_flushes, ==, ++flushes);
+        }
+    }
+}
+
+static void test_data_in_order(void)
+{
+    svq_run_matrix(&defaults, batches_in_order);
 }
 
 static void writable_bytes(SvqHarness *h)
@@ -445,6 +480,7 @@ int main(int argc, char **argv)
     ADD("features/size-is-a-power-of-two-and-base-follows-the-format",
         test_features_ring);
     ADD("data/requests-go-and-come-back-in-any-order", test_data);
+    ADD("data/batches-of-a-device-that-keeps-order", test_data_in_order);
     ADD("data/used-length-is-clamped", test_data_clamped);
     ADD("data/buffer-that-is-not-mapped-breaks-the-device",
         test_data_outside);
