@@ -27,7 +27,8 @@ about an hour), compile (each commit of the
 exported series; slow), port (other versions of QEMU: builds them and runs a
 part of the tests with them; slow), fuzz (two minutes; scripts/fuzz for longer), mutation
 (breaks the ring files in hundreds of places; slow), hostile (all moves of the
-hostile backend; hours).  A name may be a pattern:
+hostile backend; hours), vdpa (vDPA's queue on a kernel with VDUSE, ten minutes;
+without arguments one of these tests runs).  A name may be a pattern:
 'functional/data.*'.
 """
 

@@ -30,7 +30,7 @@ FUNCTIONAL = TOP / "tests/functional/isolation"
 PLAIN_GROUPS = ("unit", "qtest", "functional", "devices", "rings", "proofs",
                 "code")
 SLOW_GROUPS = ("asan", "bare", "compile", "rings-deep", "proofs-deep",
-               "fuzz", "mutation", "hostile", "port", "s390x")
+               "fuzz", "mutation", "hostile", "port", "s390x", "vdpa")
 
 # QEMU's own tests that must pass unchanged: the part of their path that says
 # which device they are about.
