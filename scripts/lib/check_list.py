@@ -30,7 +30,8 @@ FUNCTIONAL = TOP / "tests/functional/isolation"
 PLAIN_GROUPS = ("unit", "qtest", "functional", "devices", "rings", "proofs",
                 "code")
 SLOW_GROUPS = ("asan", "bare", "compile", "rings-deep", "proofs-deep",
-               "fuzz", "mutation", "hostile", "port", "s390x", "vdpa")
+               "fuzz", "mutation", "hostile", "port", "s390x", "vdpa",
+               "exposure")
 
 # QEMU's own tests that must pass unchanged: the part of their path that says
 # which device they are about.

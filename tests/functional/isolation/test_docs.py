@@ -31,6 +31,7 @@ from vhost_user_rude import RudeBackend
 
 README = TOP / "README.rst"
 SYSTEM = TOP / "docs/system/devices/vhost-user-memory-isolation.rst"
+PAGES = (README, *sorted(SYSTEM.parent.glob("vhost-user-memory-*.rst")))
 # Blocks that are commands, by how they begin; each is run by a test below.
 DAEMON, NET_PASST, NET_DPDK = ("host# qemu-storage-daemon", "host# passt",
                                "host# dpdk-testpmd")
@@ -38,6 +39,7 @@ MACHINE, LOOK, HMP, QMP = ("host# qemu-system", "host# grep memfd",
                            "(qemu) qom-get", '{ "execute": "qom-get"')
 INFO, QUERY = ("(qemu) info vhost-user-isolation",
                '{ "execute": "query-vhost-user-isolation"')
+MAP = "host# scripts/isolation-map"
 # The firmware of a network runs longer than some machines' KVM bears.
 NO_KVM = "[ ! -e /dev/kvm ] || mount --bind /dev/null /dev/kvm"
 # Until QEMU and a backend have a region of ours.
@@ -45,10 +47,10 @@ LOOKOUT = """(until [ "$(grep -ls memfd:memory-isolation /proc/[0-9]*/maps |
     wc -l)" = 2 ]; do :; done; touch served) &"""
 README_DISK = "qemu-storage-daemon"
 COMMANDS = (README_DISK, DAEMON, NET_PASST, NET_DPDK, MACHINE, LOOK, HMP, QMP,
-            INFO, QUERY)
+            INFO, QUERY, MAP)
 # Blocks that are no commands, by how they begin.
 PICTURES = ("guest RAM, private", "disk0: memory-isolation: the requests",
-            "nic0: virtqueue 2 has stopped")
+            "nic0: virtqueue 2 has stopped", "VM mapped: QEMU")
 # Parts of commands, by what they are for.
 PARTS = ("-chardev socket,id=fs", "-object cryptodev-vhost-user",
          "-netdev vhost-vdpa")
@@ -85,6 +87,7 @@ class Commands(IsolationTest):
         super().setUp()
         self.bin = self.work / "bin"
         (self.work / "build/qemu").mkdir(parents=True)
+        (self.work / "scripts").symlink_to(TOP / "scripts")
         self.bin.mkdir()
         machine = f'exec {QEMU} "$@" -qmp unix:qmp.sock,server=on,wait=off\n'
         self.script("qemu-system-x86_64", machine)
@@ -157,7 +160,7 @@ class Commands(IsolationTest):
         flags = ["--user"] if "--user" in self.flags else []
         done = subprocess.run(
             ["nsenter", "--target", children[0], *flags, "--pid", "--mount",
-             "sh", "-c", command], capture_output=True, text=True,
+             "--wd", "sh", "-c", command], capture_output=True, text=True,
             check=False, env=self.env, cwd=self.work)
         return done.stdout
 
@@ -198,6 +201,9 @@ class Commands(IsolationTest):
                       machine_of("id=disk,"), "disk.sock", self.kvm_boots())
         seen = self.inside(commands(block(SYSTEM, LOOK))[0]).split()
         self.assertIn("/memfd:memory-isolation", seen)
+        page = SYSTEM.with_name("vhost-user-memory-isolation-map.rst")
+        self.assertIn("Verdict: no process but QEMU can map guest RAM",
+                      self.inside(commands(block(page, MAP))[0]))
         monitor = self.monitor()
         stats = monitor.cmd_obj(json.loads(block(SYSTEM, QMP)))
         self.assertIn("requests", stats["return"])
@@ -330,7 +336,7 @@ class Blocks(IsolationTest):
     """No block is forgotten."""
 
     def test_each_is_known(self) -> None:
-        for path in (README, SYSTEM):
+        for path in PAGES:
             for text in blocks(path):
                 self.assertTrue(
                     text.lstrip().startswith(PICTURES + PARTS + COMMANDS),
