@@ -31,7 +31,7 @@ PLAIN_GROUPS = ("unit", "qtest", "functional", "devices", "rings", "proofs",
                 "code")
 SLOW_GROUPS = ("asan", "bare", "compile", "rings-deep", "proofs-deep",
                "fuzz", "mutation", "hostile", "port", "s390x", "vdpa",
-               "exposure")
+               "exposure", "kvm")
 
 # QEMU's own tests that must pass unchanged: the part of their path that says
 # which device they are about.

@@ -141,7 +141,7 @@ def passt(run: Any, cell: Any) -> None:
     _run(run, cell, backend.socket, PASST_HOST, PASST_GUEST, PASST_MTU)
 
 
-def bridge(run: Any, cell: Any) -> None:
+def start_bridge(run: Any, options: str = "") -> Any:
     """QEMU's test program, and a second QEMU with a user network."""
     if not BRIDGE.exists():
         raise HarnessError(f"{BRIDGE} was not built")
@@ -154,9 +154,15 @@ def bridge(run: Any, cell: Any) -> None:
         "-netdev", f"socket,id=wire,udp=127.0.0.1:{here},"
         f"localaddr=127.0.0.1:{there}",
         "-netdev", "hubport,id=wire0,hubid=0,netdev=wire",
-        "-netdev", "user,id=out",
+        "-netdev", f"user,id=out{options}",
         "-netdev", "hubport,id=out0,hubid=0,netdev=out",
         "-qmp", "unix:{socket},server=on,wait=off"], "network")
+    return backend
+
+
+def bridge(run: Any, cell: Any) -> None:
+    """A guest on that network."""
+    backend = start_bridge(run)
     _run(run, cell, backend.socket, "10.0.2.2", "10.0.2.15", 1500)
 
 
