@@ -83,10 +83,18 @@ class Report:
             more = f" ({why})" if why else ""
             print(f"{self._paint('ok  ', 32)} {name} {out.seconds:.1f} s"
                   f"{cases}{more}")
+            self._print_figures(out)
             if self._cases and out.test.named:
                 self._print_cases(out)
         else:
             print(f"{self._paint('skip', 33)} {name}: {why}")
+
+    @staticmethod
+    def _print_figures(out: Outcome) -> None:
+        """What a test measured, for people: its lines with FIGURES in front."""
+        for line in out.log.read_text("utf-8", "replace").splitlines():
+            if line.startswith("FIGURES "):
+                print(f"     | {line.removeprefix('FIGURES ')}")
 
     @staticmethod
     def _print_cases(out: Outcome) -> None:
