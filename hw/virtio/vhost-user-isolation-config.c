@@ -16,6 +16,7 @@
 #include "qapi/qapi-visit-common.h"
 #include "qapi/visitor.h"
 #include "standard-headers/linux/virtio_ids.h"
+#include "hw/virtio/iothread-vq-mapping.h"
 #include "isolated-kick.h"
 #include "vhost-user-isolation-internal.h"
 
@@ -33,6 +34,7 @@ static bool check_unused(const VhostUserIsolationConfig *config, Error **errp)
 {
     const char *used =
         config->iothread ? "iothread" :
+        config->iothread_vq_mapping ? "iothread-vq-mapping" :
         config->size ? "memory-isolation-size" :
         config->stop_ms != ISOLATION_DEFAULT_STOP_MS ?
             "memory-isolation-stop-ms" :
@@ -83,6 +85,11 @@ bool isolation_check_config(const VhostUserIsolationConfig *config,
                    "most, not %u", ISOLATION_MAX_QUEUES, num_queues);
         return false;
     }
+    if (config->iothread && config->iothread_vq_mapping) {
+        error_setg(errp, "iothread and iothread-vq-mapping are two ways to "
+                   "say the same; use one of them");
+        return false;
+    }
     if (!config->timeout_ms) {
         error_setg(errp, "memory-isolation-timeout-ms=0 leaves the backend no "
                    "time to answer; the default is %d",
@@ -110,6 +117,71 @@ bool isolation_check_config(const VhostUserIsolationConfig *config,
         return false;
     }
     return isolation_check_size(config, num_queues, errp);
+}
+
+static IOThread **iothreads_of_mapping(IOThreadVirtQueueMappingList *mapping,
+                                       unsigned num_queues, Error **errp)
+{
+    AioContext *contexts[ISOLATION_MAX_QUEUES];
+    IOThread **iothreads;
+
+    if (!iothread_vq_mapping_apply(mapping, contexts, num_queues, errp)) {
+        return NULL;
+    }
+    iothreads = g_new0(IOThread *, num_queues);
+    for (IOThreadVirtQueueMappingList *i = mapping; i; i = i->next) {
+        IOThread *iothread = iothread_by_id(i->value->iothread);
+
+        for (unsigned n = 0; n < num_queues; n++) {
+            if (contexts[n] == iothread_get_aio_context(iothread)) {
+                iothreads[n] = iothread;
+                object_ref(OBJECT(iothread));
+            }
+        }
+    }
+    /* It would look for its references by name when they are let go. */
+    iothread_vq_mapping_cleanup(mapping);
+    return iothreads;
+}
+
+IOThread **isolation_iothreads_new(const VhostUserIsolationConfig *config,
+                                   unsigned num_queues, Error **errp)
+{
+    IOThread *iothread = config->iothread ?: isolation_policy_iothread();
+    g_autofree IOThread **same = NULL;
+
+    if (config->iothread_vq_mapping) {
+        return iothreads_of_mapping(config->iothread_vq_mapping, num_queues,
+                                    errp);
+    }
+    same = g_new(IOThread *, num_queues);
+    for (unsigned n = 0; n < num_queues; n++) {
+        same[n] = iothread;
+    }
+    return isolation_iothreads_ref(same, num_queues);
+}
+
+IOThread **isolation_iothreads_ref(IOThread *const *iothreads, unsigned num)
+{
+    IOThread **refs = g_new(IOThread *, num);
+
+    for (unsigned n = 0; n < num; n++) {
+        refs[n] = iothreads[n];
+        if (refs[n]) {
+            object_ref(OBJECT(refs[n]));
+        }
+    }
+    return refs;
+}
+
+void isolation_iothreads_free(IOThread **iothreads, unsigned num)
+{
+    for (unsigned n = 0; iothreads && n < num; n++) {
+        if (iothreads[n]) {
+            object_unref(OBJECT(iothreads[n]));
+        }
+    }
+    g_free(iothreads);
 }
 
 static bool configure_iothread(VhostUserIsolationConfig *config,

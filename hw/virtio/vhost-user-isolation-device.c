@@ -137,6 +137,7 @@ bool vhost_user_isolation_init(VhostUserState *user, unsigned num_queues,
 {
     const VhostUserIsolationConfig *config = &user->isolation_config;
     VhostUserIsolation *iso;
+    IOThread **iothreads;
 
     assert(config->decided);
     if (!isolation_check_config(config, num_queues, errp)) {
@@ -145,16 +146,17 @@ bool vhost_user_isolation_init(VhostUserState *user, unsigned num_queues,
     if (!config->enabled) {
         return true;
     }
+    iothreads = isolation_iothreads_new(config, num_queues, errp);
+    if (!iothreads) {
+        return false;
+    }
     iso = g_new0(VhostUserIsolation, 1);
     iso->user = user;
     iso->num_queues = num_queues;
     iso->ring_limit = ISOLATION_RING_MAX;
     iso->transport = vhost_user_transport_new(user->chr, config->timeout_ms);
     user->isolation = iso;
-    iso->iothread = config->iothread ?: isolation_policy_iothread();
-    if (iso->iothread) {
-        object_ref(OBJECT(iso->iothread));
-    }
+    iso->iothreads = iothreads;
     return true;
 }
 
@@ -177,9 +179,7 @@ void vhost_user_isolation_cleanup(VhostUserState *user)
     }
     isolation_connection_end(iso);
     vhost_user_transport_free(iso->transport);
-    if (iso->iothread) {
-        object_unref(OBJECT(iso->iothread));
-    }
+    isolation_iothreads_free(iso->iothreads, iso->num_queues);
     g_clear_pointer(&user->isolation, g_free);
 }
 

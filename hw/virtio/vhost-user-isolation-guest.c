@@ -46,14 +46,9 @@
  */
 typedef struct Move {
     VirtIOIsolation *guest;
+    IOThread *iothread;
     QemuSemaphore done;
 } Move;
-
-static AioContext *guest_home(const VirtIOIsolation *guest)
-{
-    return guest->iothread ? iothread_get_aio_context(guest->iothread)
-                           : iohandler_get_aio_context();
-}
 
 static bool queue_is_runnable(VirtIOIsolation *guest, unsigned n)
 {
@@ -91,8 +86,11 @@ static void attach_in_iothread(void *opaque)
     VirtIOIsolation *guest = move->guest;
 
     for (unsigned n = 0; n < guest->num_queues; n++) {
-        if (queue_is_runnable(guest, n)) {
-            isolated_queue_attach(guest->queues[n], guest_home(guest), false);
+        if (guest->iothreads[n] == move->iothread &&
+            queue_is_runnable(guest, n)) {
+            isolated_queue_attach(guest->queues[n],
+                                  iothread_get_aio_context(move->iothread),
+                                  false);
         }
     }
     qemu_sem_post(&move->done);
@@ -104,17 +102,21 @@ static void detach_in_iothread(void *opaque)
     VirtIOIsolation *guest = move->guest;
 
     for (unsigned n = 0; n < guest->num_queues; n++) {
-        isolated_queue_detach(guest->queues[n]);
+        if (guest->iothreads[n] == move->iothread) {
+            isolated_queue_detach(guest->queues[n]);
+        }
     }
     qemu_sem_post(&move->done);
 }
 
-static void move_in_iothread(VirtIOIsolation *guest, QEMUBHFunc *fn)
+/* All queues of one IOThread at once. */
+static void move_in_iothread(VirtIOIsolation *guest, IOThread *iothread,
+                             QEMUBHFunc *fn)
 {
-    Move move = { .guest = guest };
+    Move move = { .guest = guest, .iothread = iothread };
 
     qemu_sem_init(&move.done, 0);
-    aio_bh_schedule_oneshot(guest_home(guest), fn, &move);
+    aio_bh_schedule_oneshot(iothread_get_aio_context(iothread), fn, &move);
     qemu_sem_wait(&move.done);
     qemu_sem_destroy(&move.done);
 }
@@ -130,11 +132,12 @@ void isolation_guest_run(VirtIOIsolation *guest)
         if (!queue_is_runnable(guest, n)) {
             continue;
         }
-        if (guest->iothread) {
-            move_in_iothread(guest, attach_in_iothread);
-            break;
+        if (guest->iothreads[n]) {
+            move_in_iothread(guest, guest->iothreads[n], attach_in_iothread);
+        } else {
+            isolated_queue_attach(guest->queues[n],
+                                  iohandler_get_aio_context(), true);
         }
-        isolated_queue_attach(guest->queues[n], guest_home(guest), true);
     }
 }
 
@@ -145,11 +148,11 @@ void isolation_guest_pause(VirtIOIsolation *guest)
         if (!isolated_queue_attached(guest->queues[n])) {
             continue;
         }
-        if (guest->iothread) {
-            move_in_iothread(guest, detach_in_iothread);
-            break;
+        if (guest->iothreads[n]) {
+            move_in_iothread(guest, guest->iothreads[n], detach_in_iothread);
+        } else {
+            isolated_queue_detach(guest->queues[n]);
         }
-        isolated_queue_detach(guest->queues[n]);
     }
 }
 
@@ -387,11 +390,9 @@ VirtIOIsolation *isolation_guest_new(VhostUserIsolation *iso,
     guest->iso = iso;
     guest->name = id ? g_strdup(id)
                      : object_get_canonical_path(OBJECT(proxy));
-    guest->iothread = iso->iothread;
-    if (guest->iothread) {
-        object_ref(OBJECT(guest->iothread));
-    }
     guest->num_queues = iso->num_queues;
+    guest->iothreads = isolation_iothreads_ref(iso->iothreads,
+                                               iso->num_queues);
     guest->queues = g_new0(IsolatedQueue *, guest->num_queues);
     guest->faulted = qemu_bh_new(isolation_guest_faulted, guest);
     guest->starved = qemu_bh_new(guest_starved, guest);
@@ -415,9 +416,7 @@ void isolation_guest_free(VirtIOIsolation *guest)
     }
     qemu_bh_delete(guest->faulted);
     qemu_bh_delete(guest->starved);
-    if (guest->iothread) {
-        object_unref(OBJECT(guest->iothread));
-    }
+    isolation_iothreads_free(guest->iothreads, guest->num_queues);
     g_free(guest->queues);
     g_free(guest->name);
     g_free(guest);

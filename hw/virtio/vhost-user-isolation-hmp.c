@@ -42,7 +42,8 @@ static void print_queue(Monitor *mon, const VhostUserIsolationQueue *q)
     if (q->backend_ring) {
         print_ring(mon, "; backend", q->backend_ring);
     }
-    monitor_printf(mon, "\n");
+    monitor_printf(mon, "%s%s\n", q->iothread ? ", iothread " : "",
+                   q->iothread ?: "");
     if (q->has_fault) {
         monitor_printf(mon, "    broken: %s (%s)\n", q->fault_reason,
                        VhostUserQueueFault_str(q->fault));
@@ -88,13 +89,11 @@ static void print_region(Monitor *mon, const VhostUserIsolationRegion *region)
 
 static void print_info(Monitor *mon, const VhostUserIsolationInfo *info)
 {
-    monitor_printf(mon, "%s: %s (%s)%s%s\n",
+    monitor_printf(mon, "%s: %s (%s)\n",
                    info->device ?: info->qom_path ?: "(no device)",
                    info->isolated ? "isolated" :
                    "not isolated: the backend can map guest RAM",
-                   VhostUserIsolationReason_str(info->reason),
-                   info->iothread ? ", iothread " : "",
-                   info->iothread ?: "");
+                   VhostUserIsolationReason_str(info->reason));
     print_backend(mon, info);
     if (info->region) {
         print_region(mon, info->region);

@@ -13,6 +13,7 @@
 #include "hw/virtio/vhost-user.h"
 #include "hw/virtio/vhost-user-isolation.h"
 #include "isolated-queue.h"
+#include "vhost-user-isolation-features.h"
 #include "vhost-user-transport.h"
 
 /** Descriptors of a shadow ring at most: as many as a guest's ring has. */
@@ -47,7 +48,8 @@
  *
  * @name: what messages call the device: its id, or its QOM path
  * @iso: the connection's side, or NULL: netdevs can go before their device
- * @iothread: where the data path runs; a reference of ours
+ * @iothreads: by queue index: where its data path runs, a reference of ours;
+ *     NULL: in the main loop
  * @num_queues: queues of the device that a backend serves, from 0 on
  * @queues: one each
  * @started: queues that the device is using: between vhost_dev_start() and
@@ -66,7 +68,7 @@ struct VirtIOIsolation {
     VirtIODevice *vdev;
     char *name;
     VhostUserIsolation *iso;
-    IOThread *iothread;
+    IOThread **iothreads;
     unsigned num_queues;
     IsolatedQueue **queues;
     DECLARE_BITMAP(started, VIRTIO_QUEUE_MAX);
@@ -140,7 +142,7 @@ typedef enum IsolationRingState {
  * BQL.
  *
  * @user: what it hangs off
- * @iothread: where the data path runs; a reference of ours
+ * @iothreads: see VirtIOIsolation; references of its own
  * @guest: the guest's side, or NULL: netdevs are there before their device
  * @num_queues: see VirtIOIsolation
  * @transport: of all connections
@@ -162,7 +164,7 @@ typedef enum IsolationRingState {
  */
 struct VhostUserIsolation {
     VhostUserState *user;
-    IOThread *iothread;
+    IOThread **iothreads;
     VirtIOIsolation *guest;
     unsigned num_queues;
     VhostUserTransport *transport;
@@ -377,6 +379,23 @@ bool isolation_check_size(const VhostUserIsolationConfig *config,
 bool isolation_check_config(const VhostUserIsolationConfig *config,
                             unsigned num_queues, Error **errp);
 
+/**
+ * isolation_iothreads_new() - who carries the requests of each queue
+ * @config: checked
+ * @errp: set if its iothread-vq-mapping is none
+ *
+ * Returns: @num_queues references, some or all of them NULL; to be freed with
+ * isolation_iothreads_free().  NULL on failure.
+ */
+IOThread **isolation_iothreads_new(const VhostUserIsolationConfig *config,
+                                   unsigned num_queues, Error **errp);
+
+/** isolation_iothreads_ref() - @num references more to @iothreads */
+IOThread **isolation_iothreads_ref(IOThread *const *iothreads, unsigned num);
+
+/** isolation_iothreads_free() - let go of @num references; NULL is none */
+void isolation_iothreads_free(IOThread **iothreads, unsigned num);
+
 /* vhost-user-isolation-query.c */
 
 /** isolation_get_stats() - ObjectPropertyAccessor of a VirtIOIsolation */
@@ -412,85 +431,5 @@ void isolation_op_reset_status(struct vhost_dev *dev);
  * There is nothing left of them that isolation would have to clean up.
  */
 void isolation_release_devs(VhostUserIsolation *iso);
-
-/* vhost-user-isolation-features.c: pure. */
-
-/**
- * isolation_offered_features() - what the guest may be offered
- * @wanted: what the device's properties ask for
- * @offered: what the backend offers
- */
-uint64_t isolation_offered_features(uint64_t wanted, uint64_t offered);
-
-/**
- * isolation_device_features() - which of its features a device can have
- * @features: what its properties ask for
- */
-uint64_t isolation_device_features(uint64_t features);
-
-/**
- * isolation_check_pins() - does the backend have what the user pins?
- * @config: what the user asked for
- * @offered: what the backend offered
- */
-bool isolation_check_pins(const VhostUserIsolationConfig *config,
-                          uint64_t offered, Error **errp);
-
-/**
- * isolation_ring_features() - what the shadow rings use
- * @config: what the user asked for
- * @device_id: virtio device type
- * @offered: what the backend offered
- * @version_1: whether the backend is told VERSION_1, without which there are
- *     no packed rings
- */
-uint64_t isolation_ring_features(const VhostUserIsolationConfig *config,
-                                 uint16_t device_id, uint64_t offered,
-                                 bool version_1);
-
-/**
- * isolation_payload_features() - what the backend is told about the payload
- * @device_id: virtio device type
- * @acked: what the guest acknowledged
- * @offered: what the backend offered
- */
-uint64_t isolation_payload_features(uint16_t device_id, uint64_t acked,
-                                    uint64_t offered);
-
-/**
- * isolation_answer_fits() - can it be the answer to a message?
- * @asked: the message
- * @size: of the answer's payload, bytes
- */
-bool isolation_answer_fits(const VhostUserMessage *asked, uint32_t size);
-
-/**
- * isolation_lacking_features() - what a backend cannot do for the driver
- * @told: what it would be told, see isolation_payload_features()
- * @seen: what backends have offered since the device was made; bits that none
- *     had are QEMU's own, and no backend's matter
- * @offered: what this one offers
- */
-uint64_t isolation_lacking_features(uint64_t told, uint64_t seen,
-                                    uint64_t offered);
-
-/** isolation_refused() - why a device type cannot be isolated, or NULL */
-const char *isolation_refused(uint16_t device_id);
-
-/**
- * isolation_ring_size() - descriptors of a shadow ring if the user does not say
- *
- * What backends of this type are known to take.
- */
-uint16_t isolation_ring_size(uint16_t device_id);
-
-/** isolation_queue_merges() - does a completion consist of several requests? */
-bool isolation_queue_merges(uint16_t device_id, unsigned n);
-
-/** isolation_queue_parks() - do its requests stay out by design? */
-bool isolation_queue_parks(uint16_t device_id, unsigned n);
-
-/** isolation_lengths_lie() - do backends of this type report too little? */
-bool isolation_lengths_lie(uint16_t device_id);
 
 #endif /* HW_VIRTIO_VHOST_USER_ISOLATION_INTERNAL_H */

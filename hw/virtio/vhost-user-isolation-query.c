@@ -90,6 +90,9 @@ static VhostUserIsolationQueue *queue_info(const VirtIOIsolation *guest,
     const char *why;
 
     info->index = n;
+    if (guest->iothreads[n]) {
+        info->iothread = iothread_get_id(guest->iothreads[n]);
+    }
     info->state = (VhostUserQueueState)isolated_queue_state(q);
     fault = isolated_queue_fault(q, &why);
     if (fault != ISOLATED_QUEUE_FAULT_NONE) {
@@ -174,9 +177,6 @@ static void info_fill_isolation(VhostUserIsolationInfo *info,
 {
     VhostUserIsolationQueueList **tail = &info->queues;
 
-    if (iso->iothread) {
-        info->iothread = iothread_get_id(iso->iothread);
-    }
     if (iso->region) {
         info->region = region_info(iso);
     }

@@ -87,7 +87,8 @@ def messages() -> Target:
          *(qemu_build.VIRTIO / name for name in qemu_build.RING + (
              "bounce.c", "bounce-pool.c", "isolated-kick.c"))),
         (*(qemu_build.VIRTIO / name for name in ours),
-         qemu_build.SOURCE / "hw/virtio/vhost-user.c"),
+         *(qemu_build.SOURCE / "hw/virtio" / name
+           for name in ("vhost-user.c", "iothread-vq-mapping.c"))),
         ("clock_gettime", "qemu_poll_ns", "sendmsg", "recvmsg", "close",
          "g_thread_pool_new", "g_thread_pool_push",
          "g_thread_pool_unprocessed", "g_thread_pool_free", "error_report",

@@ -12,6 +12,8 @@
 #define HW_VIRTIO_VHOST_USER_ISOLATION_H
 
 #include "qapi/qapi-types-common.h"
+#include "qapi/qapi-types-virtio.h"
+#include "hw/qdev-properties-system.h"
 #include "system/iothread.h"
 
 typedef struct VhostUserIsolation VhostUserIsolation;
@@ -44,6 +46,7 @@ struct vhost_dev;
  * @kick_aio: x-memory-isolation-kick-aio, insist on kicks that cannot block
  * @iothread: where the data path runs; NULL: where the VM's policy says, or
  *     else in the main loop
+ * @iothread_vq_mapping: the same, for each queue; not together with @iothread
  *
  * Fixed once the device is realized, or the netdev or object is made.
  */
@@ -63,6 +66,7 @@ typedef struct VhostUserIsolationConfig {
     OnOffAuto event_idx;
     OnOffAuto indirect;
     IOThread *iothread;
+    IOThreadVirtQueueMappingList *iothread_vq_mapping;
 } VhostUserIsolationConfig;
 
 /* A list in a macro's value looks like comma operators to checkpatch.pl. */
@@ -105,7 +109,9 @@ typedef struct VhostUserIsolationConfig {
                          _field.isolation_config.kick_aio, false),          \
         DEFINE_PROP_LINK("iothread", _state,                                \
                          _field.isolation_config.iothread,                  \
-                         TYPE_IOTHREAD, IOThread *))
+                         TYPE_IOTHREAD, IOThread *),                        \
+        DEFINE_PROP_IOTHREAD_VQ_MAPPING_LIST("iothread-vq-mapping", _state, \
+            _field.isolation_config.iothread_vq_mapping))
 
 /**
  * vhost_user_isolation_register() - there is one more vhost-user device
