@@ -17,8 +17,9 @@
  * recent, which bounds their number by max_spans + RECENT_MAX + 1; so nothing
  * is allocated after bounce_pool_new().
  *
- * "Fresh" is a high-water mark: what lies above it was never held.  A gap
- * below, which an alignment left, counts as used; that errs to the safe side.
+ * "Fresh" is a high-water mark: what lies above it was never held, or cleared
+ * since.  A gap below, which an alignment left, counts as used; that errs to
+ * the safe side.
  *
  * Invariants:  held + recent + extents == size;  no two of them overlap;
  *              extents ascend and do not touch.
@@ -274,6 +275,26 @@ void bounce_pool_give(BouncePool *pool, uint64_t offset, uint64_t size)
     pool->held -= size;
     pool->num_held--;
     recent_give(pool, (BounceExtent) { offset, offset + size });
+}
+
+void bounce_pool_trim(BouncePool *pool, BouncePoolTrimFunc *clear,
+                      void *opaque)
+{
+    const BounceExtent *last;
+
+    recent_flush(pool, pool->num_recent);
+    for (unsigned i = 0; i < pool->num_extents; i++) {
+        uint64_t start = pool->extent[i].start;
+        uint64_t end = MIN(pool->extent[i].end, pool->high_water);
+
+        if (start < end) {
+            clear(opaque, start, end - start);
+        }
+    }
+    last = pool->num_extents ? &pool->extent[pool->num_extents - 1] : NULL;
+    if (last && last->end == pool->start + pool->size) {
+        pool->high_water = MIN(pool->high_water, last->start);
+    }
 }
 
 void bounce_pool_check(const BouncePool *pool)

@@ -111,6 +111,20 @@ void bounce_region_free(BounceRegion *region)
     }
 }
 
+void bounce_region_clear(const BounceRegion *region, uint64_t offset,
+                         uint64_t size)
+{
+    assert(offset <= region->size && size <= region->size - offset);
+#ifdef CONFIG_FALLOCATE_PUNCH_HOLE
+    /* Of pages that are not whole in the range it clears their part. */
+    if (!fallocate(region->fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                   offset, size)) {
+        return;
+    }
+#endif
+    memset(region->host + offset, 0, size);
+}
+
 void bounce_layout_init(BounceLayout *layout)
 {
     layout->bytes = 0;

@@ -60,6 +60,19 @@ BounceRegion *bounce_region_new(uint64_t size, Error **errp);
 void bounce_region_free(BounceRegion *region);
 
 /**
+ * bounce_region_clear() - make bytes read as zero and give their memory back
+ * @region: the region
+ * @offset: of the first byte
+ * @size: bytes; nobody holds a span there
+ *
+ * Both sides lose whole pages at once and get new ones at their next access.  A
+ * backend that has pinned the old ones goes on with these, and is not seen any
+ * more.  Any thread.
+ */
+void bounce_region_clear(const BounceRegion *region, uint64_t offset,
+                         uint64_t size);
+
+/**
  * BouncePool - which spans of one queue's share are held
  *
  * Knows offsets only: it never touches the memory behind them.
@@ -96,7 +109,8 @@ uint64_t bounce_pool_high_water(const BouncePool *pool);
  * @size: bytes, not 0; rounded up to BOUNCE_GRANULE
  * @align: BOUNCE_GRANULE or BOUNCE_ALIGN_MAX
  * @offset: set on success
- * @fresh: set on success: no byte of the span was ever held before
+ * @fresh: set on success: no byte of the span was held before, or all that
+ *     were have been cleared since
  *
  * What was given last is taken first, where it fits: it is in the cache.
  *
@@ -112,6 +126,25 @@ bool bounce_pool_take(BouncePool *pool, uint64_t size, uint32_t align,
  * @size: as it was asked for
  */
 void bounce_pool_give(BouncePool *pool, uint64_t offset, uint64_t size);
+
+/**
+ * BouncePoolTrimFunc - clear bytes that nobody holds
+ * @opaque: what bounce_pool_trim() was given
+ * @offset: of the first byte
+ * @size: bytes
+ */
+typedef void BouncePoolTrimFunc(void *opaque, uint64_t offset, uint64_t size);
+
+/**
+ * bounce_pool_trim() - have everything cleared that is free and was held once
+ * @pool: the allocator
+ * @clear: called for each range, in ascending order
+ * @opaque: for @clear
+ *
+ * What lies above all spans that are held is fresh again.
+ */
+void bounce_pool_trim(BouncePool *pool, BouncePoolTrimFunc *clear,
+                      void *opaque);
 
 /**
  * bounce_pool_check() - assert the invariants

@@ -87,6 +87,9 @@ struct IsolatedQueue {
     uint64_t next_seq;
     bool guest_polled;          /* AioContext looks at the guest's ring      */
     bool backend_polled;        /* ... and at the shadow ring                */
+    QEMUTimer *trim;            /* in @ctx; NULL: not to be trimmed          */
+    uint64_t trim_seen;         /* requests returned when it was set         */
+    int64_t trim_ms;            /* from one trim to the next, at least       */
 
     /* Written by the owner, read by any thread with qatomic_read(). */
     IsolatedQueueState state;
@@ -147,6 +150,12 @@ void isolated_queue_set_state(IsolatedQueue *q, IsolatedQueueState state);
 
 /** isolated_queue_unwatch() - no handler of @q runs any more.  Owner only. */
 void isolated_queue_unwatch(IsolatedQueue *q);
+
+/**
+ * isolated_queue_trim() - clear what no request holds
+ * @q: connected, with @config.trim; the owner's, or nobody owns it
+ */
+void isolated_queue_trim(IsolatedQueue *q);
 
 /** isolated_queue_kick() - wake the backend, whatever its event index says */
 void isolated_queue_kick(IsolatedQueue *q);

@@ -182,6 +182,9 @@ void isolated_queue_stopped(IsolatedQueue *q, uint32_t raw_base, bool alive)
         return;
     }
     isolated_queue_unpark(q);
+    if (q->link && q->config.trim) {
+        isolated_queue_trim(q);
+    }
     kept = isolated_queue_in_flight(q);
     isolated_queue_set_state(q, kept ? ISOLATED_QUEUE_KEPT
                                      : ISOLATED_QUEUE_IDLE);

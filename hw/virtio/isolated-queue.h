@@ -143,6 +143,7 @@ typedef struct IsolatedLink {
  * @index: its absolute index
  * @scrub: zero the device-writable part of each span before the backend gets
  *     it, so that no byte of an earlier request can reach the guest
+ * @trim: clear what no request holds once the queue is idle, and when it stops
  * @all_writable: copy all device-writable bytes back whatever used.len says:
  *     for device types whose backends report 0
  * @merges: several requests make up one completion, which is not taken apart
@@ -157,6 +158,7 @@ typedef struct IsolatedQueueConfig {
     VirtQueue *vq;
     unsigned index;
     bool scrub;
+    bool trim;
     bool all_writable;
     bool merges;
     bool parks;

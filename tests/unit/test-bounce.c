@@ -111,6 +111,27 @@ static void model_give(Model *m, unsigned i)
     m->bytes -= num * BOUNCE_GRANULE;
 }
 
+static void model_clear(void *opaque, uint64_t offset, uint64_t size)
+{
+    Model *m = opaque;
+    uint64_t first = (offset - START) / BOUNCE_GRANULE;
+    uint64_t num = size / BOUNCE_GRANULE;
+
+    g_assert_cmpuint(size % BOUNCE_GRANULE, ==, 0);
+    g_assert_cmpuint(find_next_bit(m->held, first + num, first), >=,
+                     first + num);
+    bitmap_clear(m->ever, first, num);
+}
+
+/* All that was ever held is either held now or cleared. */
+static void model_trim(Model *m)
+{
+    bounce_pool_trim(m->pool, model_clear, m);
+    for (unsigned i = 0; i < SIZE / BOUNCE_GRANULE; i++) {
+        g_assert_true(!test_bit(i, m->ever) || test_bit(i, m->held));
+    }
+}
+
 static uint32_t random_align(void)
 {
     return g_test_rand_bit() ? BOUNCE_GRANULE : BOUNCE_ALIGN_MAX;
@@ -130,6 +151,9 @@ static void test_random(void)
                            random_align());
             } else if (m->num_spans) {
                 model_give(m, g_test_rand_int_range(0, m->num_spans));
+            }
+            if (g_test_rand_int_range(0, 50) == 0) {
+                model_trim(m);
             }
             model_check(m);
         }
@@ -332,6 +356,27 @@ static void test_region_zero(void)
     bounce_region_free(r);
 }
 
+/* Bytes that share a page with what is cleared keep their content. */
+static void test_region_cleared(void)
+{
+    BounceRegion *r = bounce_region_new(1, &error_abort);
+    size_t page = qemu_real_host_page_size();
+    size_t start = page + BOUNCE_GRANULE;
+    size_t size = 4 * page;
+    struct stat before, after;
+
+    memset(r->host, 0x5a, 8 * page);
+    g_assert_cmpint(fstat(r->fd, &before), ==, 0);
+    bounce_region_clear(r, start, size);
+    g_assert_cmpint(fstat(r->fd, &after), ==, 0);
+    g_assert_cmpint(after.st_blocks * 512, ==,
+                    before.st_blocks * 512 - 3 * page);
+    g_assert_true(buffer_is_zero(r->host + start, size));
+    g_assert_cmphex(r->host[start - 1], ==, 0x5a);
+    g_assert_cmphex(r->host[start + size], ==, 0x5a);
+    bounce_region_free(r);
+}
+
 static bool apart(uint64_t a, uint64_t a_size, uint64_t b, uint64_t b_size)
 {
     return a + a_size <= b || b + b_size <= a;
@@ -410,6 +455,8 @@ int main(int argc, char **argv)
                     test_layout);
     if (qemu_memfd_check(MFD_ALLOW_SEALING)) {
         g_test_add_func("/bounce/region/is-sealed", test_region_sealed);
+        g_test_add_func("/bounce/region/cleared-is-zero-and-given-back",
+                        test_region_cleared);
         g_test_add_func("/bounce/region/leaves-nothing-behind",
                         test_region_freed);
         g_test_add_func("/bounce/region/is-zero-and-sparse",

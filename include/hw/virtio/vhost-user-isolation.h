@@ -39,6 +39,7 @@ struct vhost_dev;
  * @timeout_ms: memory-isolation-timeout-ms, how long one answer may take
  * @ring_size: memory-isolation-ring-size, descriptors; 0: choose
  * @scrub: memory-isolation-scrub
+ * @trim: memory-isolation-trim
  * @copy_all: x-memory-isolation-copy-all, whatever used.len says
  * @packed: x-memory-isolation-packed, format of the shadow rings
  * @event_idx: x-memory-isolation-event-idx, feature of the shadow rings
@@ -56,6 +57,7 @@ typedef struct VhostUserIsolationConfig {
     bool decided;
     bool by_policy;
     bool scrub;
+    bool trim;
     bool copy_all;
     bool kick_aio;
     uint16_t ring_size;
@@ -94,6 +96,8 @@ typedef struct VhostUserIsolationConfig {
                            _field.isolation_config.ring_size, 0),           \
         DEFINE_PROP_BOOL("memory-isolation-scrub", _state,                  \
                          _field.isolation_config.scrub, true),              \
+        DEFINE_PROP_BOOL("memory-isolation-trim", _state,                   \
+                         _field.isolation_config.trim, false),              \
         DEFINE_PROP_BOOL("x-memory-isolation-copy-all", _state,             \
                          _field.isolation_config.copy_all, false),          \
         DEFINE_PROP_ON_OFF_AUTO("x-memory-isolation-packed", _state,        \

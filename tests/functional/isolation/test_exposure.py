@@ -22,6 +22,7 @@ import small_load
 DISK_LOAD = ("rw=write bs=64k depth=4", "rw=randrw bs=8k segments=7 depth=16 "
              "requests=600", "rw=randrw bs=512 depth=8 requests=300",
              "rw=read bs=36k segments=2 depth=4")
+TRIM = ",memory-isolation-trim=on"
 # Frames of odd lengths.
 NET_LOAD = tuple(f"type=net bs={size} depth=4 requests={count}" for size, count
                  in ((61, 100), (333, 200), (1513, 300)))
@@ -84,6 +85,12 @@ class ExposureCase(IsolationTest):
             self.run_job(session, job)
         return session, spy
 
+    def expect_no_residue(self, spy: Program) -> None:
+        """Sooner or later, once the device is idle."""
+        wait_until(lambda: self.report(spy)["residue"] == 0, 5,
+                   "the region to be trimmed")
+        self.say_figures(self.report(spy))
+
     def expect_ratio_of_one(self, seen: dict[str, int], given: int) -> None:
         """Of @given bytes at least, which is what the load had."""
         self.say_figures(seen)
@@ -107,6 +114,18 @@ class Exposure(ExposureCase):
         self.expect_ratio_of_one(self.report(self.disk_load()[1]), 4 << 20)
 
 
+    def test_trimmed_disk_leaves_nothing(self) -> None:
+        """And has lost nothing: it goes on, and what it holds is right."""
+        session, spy = self.disk_load(TRIM)
+        for _ in range(2):
+            self.expect_no_residue(spy)
+            self.run_job(session, DISK_LOAD[1])
+            self.run_job(session, DISK_LOAD[3])
+        seen = self.report(spy)
+        self.assertEqual((seen["stray"], seen["stale"]), (0, 0), seen)
+        self.expect_no_residue(spy)
+
+
 class ExposureMore(ExposureCase):
     """Other threads, rings and devices; and that the spy sees what is wrong."""
 
@@ -115,12 +134,30 @@ class ExposureMore(ExposureCase):
     def test_disk_in_the_main_loop(self) -> None:
         self.expect_ratio_of_one(self.report(self.disk_load()[1]), 4 << 20)
 
+    def test_trimmed_disk_in_the_main_loop(self) -> None:
+        self.expect_no_residue(self.disk_load(TRIM)[1])
+
+    def test_trimmed_network_keeps_its_receive_buffers(self) -> None:
+        """They are out all the time, and what is between them is cleared."""
+        spy = self.start_spy("net")
+        session = self.network(spy, TRIM)
+        for _ in range(2):
+            for job in NET_LOAD:
+                self.run_job(session, job)
+            self.expect_no_residue(spy)
+
+    def test_disk_that_is_not_trimmed_leaves_something(self) -> None:
+        self.assertGreater(self.report(self.disk_load()[1])["residue"], 0)
+
+    def network(self, spy: Program, props: str = "") -> loadvm.Session:
+        return self.boot(
+            "-chardev", f"socket,id=net,path={spy.socket}", "-netdev",
+            f"vhost-user,id=net0,chardev=net{self.properties(4)}{props}",
+            "-device", "virtio-net-pci,netdev=net0,romfile=")
+
     def test_network(self) -> None:
         spy = self.start_spy("net")
-        session = self.boot(
-            "-chardev", f"socket,id=net,path={spy.socket}", "-netdev",
-            "vhost-user,id=net0,chardev=net" + self.properties(4),
-            "-device", "virtio-net-pci,netdev=net0,romfile=")
+        session = self.network(spy)
         for job in NET_LOAD:
             self.run_job(session, job)
         self.expect_ratio_of_one(self.report(spy), 500_000)
