@@ -31,6 +31,8 @@ from vhost_user_rude import RudeBackend
 
 README = TOP / "README.rst"
 SYSTEM = TOP / "docs/system/devices/vhost-user-memory-isolation.rst"
+MAP_PAGE = SYSTEM.with_name("vhost-user-memory-isolation-map.rst")
+RUN_PAGE = SYSTEM.with_name("vhost-user-memory-isolation-run.rst")
 PAGES = (README, *sorted(SYSTEM.parent.glob("vhost-user-memory-*.rst")))
 # Blocks that are commands, by how they begin; each is run by a test below.
 DAEMON, NET_PASST, NET_DPDK = ("host# qemu-storage-daemon", "host# passt",
@@ -50,7 +52,8 @@ COMMANDS = (README_DISK, DAEMON, NET_PASST, NET_DPDK, MACHINE, LOOK, HMP, QMP,
             INFO, QUERY, MAP)
 # Blocks that are no commands, by how they begin.
 PICTURES = ("guest RAM, private", "disk0: memory-isolation: the requests",
-            "nic0: virtqueue 2 has stopped", "VM mapped: QEMU")
+            "nic0: virtqueue 2 has stopped", "VM mapped: QEMU",
+            "span  = data of a request")
 # Parts of commands, by what they are for.
 PARTS = ("-chardev socket,id=fs", "-object cryptodev-vhost-user",
          "-netdev vhost-vdpa")
@@ -164,8 +167,8 @@ class Commands(IsolationTest):
             check=False, env=self.env, cwd=self.work)
         return done.stdout
 
-    def run_pair(self, backend: str, machine: str, socket: str,
-                 kvm: bool) -> None:
+    def start_backend_of(self, backend: str, socket: str, kvm: bool) -> None:
+        """In a new shell."""
         self.open_shell()
         if not kvm:
             self.type(NO_KVM)
@@ -173,6 +176,10 @@ class Commands(IsolationTest):
         self.wait_for(f"somebody to listen on {socket}", lambda: socket in
                       Path("/proc/net/unix").read_text("utf-8") and
                       (self.work / socket).exists())
+
+    def run_pair(self, backend: str, machine: str, socket: str,
+                 kvm: bool) -> None:
+        self.start_backend_of(backend, socket, kvm)
         # It looks all the time: a backend need not bear what firmware does.
         self.type(LOOKOUT)
         self.type(machine)
@@ -201,9 +208,8 @@ class Commands(IsolationTest):
                       machine_of("id=disk,"), "disk.sock", self.kvm_boots())
         seen = self.inside(commands(block(SYSTEM, LOOK))[0]).split()
         self.assertIn("/memfd:memory-isolation", seen)
-        page = SYSTEM.with_name("vhost-user-memory-isolation-map.rst")
         self.assertIn("Verdict: no process but QEMU can map guest RAM",
-                      self.inside(commands(block(page, MAP))[0]))
+                      self.draw_map())
         monitor = self.monitor()
         stats = monitor.cmd_obj(json.loads(block(SYSTEM, QMP)))
         self.assertIn("requests", stats["return"])
@@ -225,13 +231,30 @@ class Commands(IsolationTest):
         self.assertGreater(disk["queues"][0]["requests"], 0)
         line = block(SYSTEM, INFO).removeprefix("(qemu) ")
         told = monitor.cmd("human-monitor-command", **{"command-line": line})
-        self.assertIn("disk0: isolated (property), iothread io0", told)
+        self.assertIn("disk0: isolated (property)", told)
+        self.assertIn(", iothread io0", told)
         self.assertIn(f"process {backend['pid']} ", told)
 
     def test_disk_of_a_machine_with_a_policy(self) -> None:
         self.make_image()
         self.run_pair(commands(block(SYSTEM, DAEMON))[0],
                       machine_of("id=iso0,"), "disk.sock", self.kvm_boots())
+
+    def draw_map(self) -> str:
+        return self.inside(commands(block(MAP_PAGE, MAP))[0])
+
+    def test_disk_of_the_operators_page_and_the_way_back(self) -> None:
+        self.make_image()
+        daemon, kvm = commands(block(RUN_PAGE, DAEMON))[0], self.kvm_boots()
+        self.run_pair(daemon, machine_of("memory-isolation=on", RUN_PAGE),
+                      "disk.sock", kvm)
+        self.assertIn("Verdict: no process but QEMU can map guest RAM",
+                      self.draw_map())
+        (self.work / "disk.sock").unlink()
+        self.start_backend_of(daemon, "disk.sock", kvm)
+        self.type(machine_of("share=on", RUN_PAGE))
+        self.wait_for("a backend that can read guest RAM", lambda:
+                      "besides QEMU can read guest RAM" in self.draw_map())
 
     def short_path(self, name: str) -> Path:
         """@name in the work folder: a socket's name is at most 107 long."""
@@ -325,9 +348,9 @@ class Commands(IsolationTest):
                              f"memory-isolation=on{also}"])
 
 
-def machine_of(word: str) -> str:
-    """The command of docs/system that runs QEMU with @word in it."""
-    found = [b for b in blocks(SYSTEM) if b.startswith(MACHINE) and word in b]
+def machine_of(word: str, page: Path = SYSTEM) -> str:
+    """The command of @page that runs QEMU with @word in it."""
+    found = [b for b in blocks(page) if b.startswith(MACHINE) and word in b]
     assert len(found) == 1, word
     return commands(found[0])[0]
 
