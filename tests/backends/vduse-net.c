@@ -8,7 +8,8 @@
  * in 1 << 28, SIZE is what a ring can have at most, and REFUSALS how often each
  * device refuses to start.  What one device is given to transmit the other one
  * receives.
- * "vdpa dev add" turns them into vDPA devices.  It runs until it is killed.
+ * "vdpa dev add" turns them into vDPA devices.  It runs until it is killed;
+ * SIGUSR1 makes the next device that is to start refuse to, once.
  *
  * Rings are those of the unit tests' mock device: it asserts each rule that a
  * driver must keep, and every assertion ends the program.  One thread does
@@ -35,6 +36,9 @@
 /* While a queue may be made ready, which no message tells. */
 #define LOOK_MS 20
 
+/* A queue that has carried so many frames since it is on says so. */
+#define AT_WORK 100
+
 /* Linux sets these up in this order. */
 enum { RX, TX, QUEUES };
 
@@ -51,6 +55,7 @@ typedef struct Queue {
     int kick;
     MockDevice ring;
     uint64_t moved;
+    uint64_t moved_before;        /* when it was turned on                */
 } Queue;
 
 typedef struct Device {
@@ -65,6 +70,7 @@ typedef struct Device {
 } Device;
 
 static Device devices[2];
+static volatile sig_atomic_t refuse_next;
 static MockRequest tx_request, rx_request;
 static uint8_t frame[FRAME_MAX];
 
@@ -163,6 +169,7 @@ static void queue_on(Device *d, unsigned index)
     kick.fd = q->kick;
     check(!ioctl(d->fd, VDUSE_VQ_SETUP_KICKFD, &kick), "SETUP_KICKFD");
     q->on = true;
+    q->moved_before = q->moved;
     printf("%s: queue %u: %s ring of %u%s%s, base %#x\n", d->name, index,
            packed ? "packed" : "split", info.num,
            q->ring.event_idx ? ", event_idx" : "",
@@ -233,6 +240,16 @@ static void write_frame(Device *d, size_t len)
     g_assert_cmpuint(done, ==, len);
 }
 
+static void has_moved(Device *d, unsigned index)
+{
+    Queue *q = &d->queue[index];
+
+    q->moved++;
+    if (q->moved - q->moved_before == AT_WORK) {
+        printf("%s: queue %u: at work\n", d->name, index);
+    }
+}
+
 /* Returns: whether anything moved. */
 static bool carry(Device *from, Device *to)
 {
@@ -249,8 +266,8 @@ static bool carry(Device *from, Device *to)
         write_frame(to, len);
         mock_device_use(&tx->ring, tx_request.id, 0);
         mock_device_use(&rx->ring, rx_request.id, len);
-        tx->moved++;
-        rx->moved++;
+        has_moved(from, TX);
+        has_moved(to, RX);
         moved = true;
     }
     if (moved) {
@@ -269,8 +286,9 @@ static bool set_status(Device *d, uint8_t status)
 {
     bool ok = status & VIRTIO_CONFIG_S_DRIVER_OK;
 
-    if (ok && d->refusals) {
-        d->refusals--;
+    if (ok && (d->refusals || refuse_next)) {
+        d->refusals -= !refuse_next;
+        refuse_next = 0;
         printf("%s: refused to start\n", d->name);
         return false;
     }
@@ -418,14 +436,25 @@ static void turn(void)
     }
 }
 
+static void on_signal(int number)
+{
+    refuse_next = 1;
+}
+
 int main(int argc, char **argv)
 {
+    const struct sigaction refuse = {
+        .sa_handler = on_signal,
+        .sa_flags = SA_RESTART,
+    };
+
     if (argc != 6) {
         fprintf(stderr,
                 "usage: vduse-net FEATURES SIZE REFUSALS NAME NAME\n");
         return 2;
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
+    sigaction(SIGUSR1, &refuse, NULL);
     for (unsigned i = 0; i < 2; i++) {
         devices[i].refusals = atoi(argv[3]);
         device_new(&devices[i], argv[4 + i], strtoull(argv[1], NULL, 0),

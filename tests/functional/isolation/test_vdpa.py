@@ -12,7 +12,12 @@ FRAMES = 300
 
 
 class Vdpa(VdpaTest):
-    """The guest's rings and the device's are independent."""
+    """The guest's rings and the device's are independent.
+
+    With Linux's driver inside, which takes minutes.
+    """
+
+    group = "vdpa"
 
     def test_migration_shadows_queues_and_its_end_passes_them_through(
             self) -> None:
@@ -27,12 +32,6 @@ class Vdpa(VdpaTest):
             self.assertEqual(rings[8 * i:][:4], [f"{ring}base {where}"] * 4)
         for i in (4, 12):
             self.assertEqual(rings[i:][:4], [BEST.log_line(1024)] * 4)
-
-
-class VdpaAll(Vdpa):
-    """The same and all others: minutes for each."""
-
-    group = "vdpa"
 
     def test_device_has_packed_rings_and_guest_has_not(self) -> None:
         # Vhost takes powers of two only, also where the device does not.

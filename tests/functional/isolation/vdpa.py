@@ -24,7 +24,7 @@ from net_guest import INSIDE, build_frames
 KERNEL = "6.12"
 # In the order in which they are loaded.
 MODULES = ["irqbypass", "vdpa", "vhost_iotlb", "vhost", "vduse", "vhost_vdpa"]
-FIRMWARE = ["bios-256k.bin", "linuxboot_dma.bin", "kvmvapic.bin"]
+FIRMWARE = ["bios-256k.bin", "linuxboot_dma.bin", "kvmvapic.bin", "pvh.bin"]
 DAEMON = guest.OUT / "vduse-net"
 DAEMON_SOURCES = [
     TOP / "tests/backends/vduse-net.c",
@@ -205,6 +205,18 @@ def program(name: str, path: Path) -> dict[str, Path]:
     return files
 
 
+def stripped_qemu(work: Path, qemu: Path = QEMU) -> Path:
+    """A copy without debugging symbols, to go into a guest."""
+    copy = work / "qemu"
+    subprocess.run(["strip", "-o", str(copy), str(qemu)], check=True)
+    return copy
+
+
+def firmware_files() -> dict[str, Path]:
+    folder = QEMU_BUILD / "qemu-bundle/usr/local/share/qemu"
+    return {f"firmware/{n}": folder / n for n in FIRMWARE}
+
+
 class VdpaTest(IsolationTest):
     """An outer machine with QEMU in it."""
 
@@ -219,13 +231,10 @@ class VdpaTest(IsolationTest):
                                                  phases=" ".join(phases)),
                                     INSIDE)
         self.addCleanup(image.unlink)
-        qemu = self.work / "qemu"
-        self.addCleanup(qemu.unlink, missing_ok=True)
-        subprocess.run(["strip", "-o", str(qemu), str(QEMU)], check=True)
-        folder = QEMU_BUILD / "qemu-bundle/usr/local/share/qemu"
+        qemu = stripped_qemu(self.work)
+        self.addCleanup(qemu.unlink)
         return {**program("qemu", qemu), "inner/vmlinuz": guest.KERNEL,
-                "inner/initrd": image,
-                **{f"firmware/{n}": folder / n for n in FIRMWARE}}
+                "inner/initrd": image, **firmware_files()}
 
     def run_frames(self, device: Rings, inside: Rings, frames: int = 500,
                    netdev: str = "", size: int = 256,
