@@ -4,13 +4,21 @@
 from __future__ import annotations
 
 import random
+import subprocess
+from pathlib import Path
 
-from harness import GuestVm, IsolationTest
-from vdpa import Rings
+from harness import TOP, GuestVm, IsolationTest, guest
+from test_docs import blocks
+from vdpa import KERNEL, MODULES, Rings, firmware_files, kernel_modules, \
+    program, stripped_qemu
 from vdpa_migration import DEPTH, Outer, Pair, is_debians
 
 SPLIT = Rings(packed=False, event_idx=True, indirect=True)
 PACKED = Rings(packed=not is_debians(), event_idx=True, indirect=True)
+
+
+CTRL_VQ = 17
+TEXT = TOP / "docs/system/devices/vhost-vdpa-migration.rst"
 
 
 class MigrationTest(IsolationTest):
@@ -53,6 +61,46 @@ class MigrationTest(IsolationTest):
         return rest
 
 
+class VdpaByHand(MigrationTest):
+    """What docs/system tells people to type."""
+
+    group = "vdpa"
+
+    def test_all_commands_of_the_text(self) -> None:
+        build, *steps = blocks(TEXT)
+        made = subprocess.run(["sh", "-ec", build], cwd=TOP, check=True,
+                              capture_output=True, text=True).stdout.split()
+        self.assertEqual([Path(p).name for p in made],
+                         ["vduse-net", "loadvm.elf"])
+        script = "\n".join([
+            "cd /", "ip link set lo up", "modprobe() {",
+            f"for m in {' '.join(MODULES)}; do insmod modules/$m.ko; done", "}",
+            *steps, "wait", "[ ! -e /dev/vhost-vdpa-0 ]"])
+        qemu = stripped_qemu(self.work)
+        self.addCleanup(qemu.unlink)
+        files = {**program("vdpa", guest.sbin("vdpa")),
+                 **program("qemu-system-x86_64", qemu),
+                 **{f"build/guest/{Path(p).name}": Path(p) for p in made},
+                 **kernel_modules(self.work),
+                 **firmware_files("build/qemu/qemu-bundle/usr/local/share/qemu")}
+        files["build/qemu/qemu-system-x86_64"] = \
+            files.pop("usr/bin/qemu-system-x86_64")
+        vm = GuestVm(self.work)
+        vm.add_memory(800, shared=False)
+        self.addCleanup(vm.end)
+        vm.add_args("-smp", "2")
+        vm.add_job(script, files, kernel=KERNEL)
+        vm.launch()
+        self.expect_ok(vm, 600)
+        text = vm.serial_text()
+        self.assertIn("the same memory", text)
+        self.assertRegex(text, r'"bad":0,"lost":[0-8],')
+        for name in ("a0", "a1"):
+            for ring in ("split ring of 1024, event_idx, base 0",
+                         "split ring of 1024, event_idx, indirect, base 0"):
+                self.assertIn(f"{name}: queue 0: {ring}", text)
+
+
 class VdpaMigration(MigrationTest):
     """There and back."""
 
@@ -69,6 +117,13 @@ class VdpaMigrationAll(MigrationTest):
     def test_ten_times_there_and_back(self) -> None:
         outer = self.outer()
         self.move_all(outer, Pair(outer), 20)
+
+    def test_kernel_takes_no_control_queue(self) -> None:
+        """When one does, the control queue is to be tried here as well."""
+        outer = self.outer()
+        said = outer.run(f"vduse-net {1 << CTRL_VQ} 1024 0 c0 c1; true")
+        self.assertIn("VDUSE_CREATE_DEV: Invalid argument", said)
+        outer.end()
 
     def test_guest_with_packed_rings(self) -> None:
         """They are QEMU's all the time, and the device's are split or packed."""

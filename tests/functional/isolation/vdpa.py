@@ -13,11 +13,13 @@ import fcntl
 import lzma
 import re
 import subprocess
+import sys
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 
 import harness
+import loadvm
 from harness import BUILD, QEMU, QEMU_BUILD, TOP, IsolationTest, guest
 from net_guest import INSIDE, build_frames
 
@@ -212,9 +214,9 @@ def stripped_qemu(work: Path, qemu: Path = QEMU) -> Path:
     return copy
 
 
-def firmware_files() -> dict[str, Path]:
+def firmware_files(inside: str = "firmware") -> dict[str, Path]:
     folder = QEMU_BUILD / "qemu-bundle/usr/local/share/qemu"
-    return {f"firmware/{n}": folder / n for n in FIRMWARE}
+    return {f"{inside}/{n}": folder / n for n in FIRMWARE}
 
 
 class VdpaTest(IsolationTest):
@@ -285,3 +287,14 @@ class VdpaTest(IsolationTest):
                             (INDIRECT, inside.indirect)):
             self.assertEqual(bits.group(1)[bit], "1" if wanted else "0",
                              f"feature {bit} in the inner guest")
+
+
+def main() -> int:
+    """Make what docs/system/devices/vhost-vdpa-migration.rst is tried with."""
+    build_daemon()
+    print(DAEMON, loadvm.image(), sep="\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
