@@ -13,8 +13,9 @@ from vdpa import KERNEL, MODULES, Rings, firmware_files, kernel_modules, \
     program, stripped_qemu
 from vdpa_migration import DEPTH, Outer, Pair, is_debians
 
-SPLIT = Rings(packed=False, event_idx=True, indirect=True)
-PACKED = Rings(packed=not is_debians(), event_idx=True, indirect=True)
+SPLIT, PACKED = (
+    Rings(packed=packed and not is_debians(), event_idx=True,
+          indirect=not is_debians()) for packed in (False, True))
 
 
 CTRL_VQ = 17
