@@ -9,7 +9,8 @@
  * device refuses to start.  What one device is given to transmit the other one
  * receives.
  * "vdpa dev add" turns them into vDPA devices.  It runs until it is killed;
- * SIGUSR1 makes the next device that is to start refuse to, once.
+ * SIGUSR1 makes the next device that is to start refuse to, once, and SIGUSR2
+ * the one after it.
  *
  * Rings are those of the unit tests' mock device: it asserts each rule that a
  * driver must keep, and every assertion ends the program.  One thread does
@@ -70,7 +71,7 @@ typedef struct Device {
 } Device;
 
 static Device devices[2];
-static volatile sig_atomic_t refuse_next;
+static volatile sig_atomic_t refuse_in;     /* starts; 0: none is refused   */
 static MockRequest tx_request, rx_request;
 static uint8_t frame[FRAME_MAX];
 
@@ -281,14 +282,24 @@ static bool carry(Device *from, Device *to)
 
 /* The kernel's messages */
 
+static bool must_refuse(Device *d)
+{
+    if (refuse_in) {
+        return --refuse_in == 0;
+    }
+    if (d->refusals) {
+        d->refusals--;
+        return true;
+    }
+    return false;
+}
+
 /* Returns: whether the device does as it is told. */
 static bool set_status(Device *d, uint8_t status)
 {
     bool ok = status & VIRTIO_CONFIG_S_DRIVER_OK;
 
-    if (ok && (d->refusals || refuse_next)) {
-        d->refusals -= !refuse_next;
-        refuse_next = 0;
+    if (ok && must_refuse(d)) {
         printf("%s: refused to start\n", d->name);
         return false;
     }
@@ -438,7 +449,7 @@ static void turn(void)
 
 static void on_signal(int number)
 {
-    refuse_next = 1;
+    refuse_in = number == SIGUSR1 ? 1 : 2;
 }
 
 int main(int argc, char **argv)
@@ -455,6 +466,7 @@ int main(int argc, char **argv)
     }
     setvbuf(stdout, NULL, _IOLBF, 0);
     sigaction(SIGUSR1, &refuse, NULL);
+    sigaction(SIGUSR2, &refuse, NULL);
     for (unsigned i = 0; i < 2; i++) {
         devices[i].refusals = atoi(argv[3]);
         device_new(&devices[i], argv[4 + i], strtoull(argv[1], NULL, 0),

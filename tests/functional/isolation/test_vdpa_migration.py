@@ -23,16 +23,16 @@ TEXT = TOP / "docs/system/devices/vhost-vdpa-migration.rst"
 
 
 class MigrationTest(IsolationTest):
-    """Side a has split rings, side b packed ones: either is left and entered."""
+    """Side a has split rings, side b packed ones; each is left and entered."""
 
     limit = 1200
 
-    def outer(self, job: str = "") -> Outer:
+    def outer(self, job: str = "", seconds: int = 20) -> Outer:
         vm = GuestVm(self.work)
         vm.add_memory(1000, shared=False)
         self.addCleanup(vm.end)
         self.addCleanup((self.work / "qemu").unlink, missing_ok=True)
-        outer = Outer(vm, SPLIT, PACKED, job)
+        outer = Outer(vm, SPLIT, PACKED, job, seconds)
         self.addCleanup(outer.close)
         self.addCleanup(outer.tell)
         return outer
@@ -79,11 +79,12 @@ class VdpaByHand(MigrationTest):
             *steps, "wait", "[ ! -e /dev/vhost-vdpa-0 ]"])
         qemu = stripped_qemu(self.work)
         self.addCleanup(qemu.unlink)
+        bundle = "build/qemu/qemu-bundle/usr/local/share/qemu"
         files = {**program("vdpa", guest.sbin("vdpa")),
                  **program("qemu-system-x86_64", qemu),
                  **{f"build/guest/{Path(p).name}": Path(p) for p in made},
                  **kernel_modules(self.work),
-                 **firmware_files("build/qemu/qemu-bundle/usr/local/share/qemu")}
+                 **firmware_files(bundle)}
         files["build/qemu/qemu-system-x86_64"] = \
             files.pop("usr/bin/qemu-system-x86_64")
         vm = GuestVm(self.work)
@@ -158,11 +159,12 @@ class VdpaMigrationAll(MigrationTest):
         self.move_all(outer, pair, 1)
 
     def test_device_that_refuses_shadow_queues(self) -> None:
-        """Nothing migrates, and the guest keeps its own."""
-        outer = self.outer()
+        """Nothing migrates, and the guest keeps its own, on both devices."""
+        # Long enough that no start is one of a new job's.
+        outer = self.outer(seconds=60)
         pair = Pair(outer)
-        for _ in range(2):
-            pair.refuse_next_start()
+        for which in (1, 2):
+            pair.refuse_start(which)
             pair.ask("a", "migrate", uri="exec:cat > /dev/null")
             pair.wait_migration("failed")
             pair.expect_new_work()

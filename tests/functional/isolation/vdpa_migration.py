@@ -12,7 +12,7 @@ buffers of received frames are written by the device and nobody else, so what
 is in them arrives only if the shadow virtqueue has told of it.
 
 VDPA_QEMU=debian in the environment takes Debian 13's QEMU instead of ours, and
-split rings without indirect descriptors on both sides: its queue refuses others.
+split rings without indirect descriptors on both sides: it refuses others.
 
 QEMU sends memory block by block, large ones first.  The second block is ballast
 that nobody changes: while it is sent, slowly, all else was sent once, and the
@@ -40,7 +40,7 @@ KERNEL_SUITE = "trixie"
 MEGABYTES, BALLAST = 32, 16
 DEPTH = 8
 # As many as a command line takes.  The last one is not meant to be reached.
-JOBS = [f"type=net to=1 time=20s depth={DEPTH} irq={irq}{{guest}}"
+JOBS = [f"type=net to=1 time={{seconds}}s depth={DEPTH} irq={irq}{{more}}"
         for irq in ("poll", "msix")] * 30
 SLOW, FAST = 1 << 20, 1 << 30           # bytes a second
 
@@ -65,23 +65,25 @@ start() {{
     side=$1 first=$2 netdev=$3 props=$4; shift 4
     rm -f /tmp/$side.in /tmp/$side.out /tmp/$side.ram /tmp/$side.ballast
     mkfifo /tmp/$side.in
+    file=memory-backend-file,share=on vdpa=vhost-vdpa,vhostdev=/dev/vhost-vdpa
+    mac=52:54:00:00:01
     [ -e /tmp/ballast ] ||
         dd if=/dev/urandom of=/tmp/ballast bs=1M count={ballast} 2> /dev/null
     [ "$*" ] || cp /tmp/ballast /tmp/$side.ballast
     qemu -L /firmware -machine pc,memory-backend=ram \\
         -m {megabytes},slots=1,maxmem=1G \\
-        -object memory-backend-file,id=ram,size={megabytes}M,share=on,mem-path=/tmp/$side.ram \\
-        -object memory-backend-file,id=ballast,size={ballast}M,share=on,mem-path=/tmp/$side.ballast \\
+        -object $file,id=ram,size={megabytes}M,mem-path=/tmp/$side.ram \\
+        -object $file,id=ballast,size={ballast}M,mem-path=/tmp/$side.ballast \\
         -device pc-dimm,memdev=ballast \\
         -display none -nodefaults \\
         -chardev file,id=console,path=/tmp/console,append=on \\
         -serial chardev:console -chardev stdio,id=qmp,signal=off \\
         -mon chardev=qmp,mode=control \\
         -kernel /inner/loadvm.elf -append "$jobs" \\
-        -netdev vhost-vdpa,id=n0,vhostdev=/dev/vhost-vdpa-$first$netdev \\
-        -device virtio-net-pci,id=nic0,netdev=n0,romfile=,mac=52:54:00:00:01:00$props \\
-        -netdev vhost-vdpa,id=n1,vhostdev=/dev/vhost-vdpa-$((first + 1))$netdev \\
-        -device virtio-net-pci,id=nic1,netdev=n1,romfile=,mac=52:54:00:00:01:01$props \\
+        -netdev $vdpa-$first,id=n0$netdev \\
+        -device virtio-net-pci,netdev=n0,romfile=,mac=$mac:00$props \\
+        -netdev $vdpa-$((first + 1)),id=n1$netdev \\
+        -device virtio-net-pci,netdev=n1,romfile=,mac=$mac:01$props \\
         "$@" < /tmp/$side.in > /tmp/$side.out 2>> /tmp/$side.err &
     echo $! > /tmp/$side.pid
     case $side in a) exec 4> /tmp/a.in ;; b) exec 5> /tmp/b.in ;; esac
@@ -151,10 +153,14 @@ def our_qemu(work: Path) -> dict[str, Path]:
 
 
 class Outer(Console):
-    """The outer guest, ready for commands."""
+    """The outer guest, ready for commands.
+
+    @a, @b: the best rings of the sides' devices
+    @more, @seconds: of each job of the load VM, which begins it with a reset
+    """
 
     def __init__(self, vm: GuestVm, a: Rings, b: Rings,
-                 job: str = "") -> None:
+                 more: str = "", seconds: int = 20) -> None:
         build_daemon()
         guest.unpack(["iproute2"], guest.ROOT)
         self._vm = vm
@@ -165,14 +171,16 @@ class Outer(Console):
                     f"socket,id=console,path={self._path},server=on,wait=off",
                     "-serial", "chardev:console")
         qemu = debians_qemu if is_debians() else our_qemu
-        files = {**qemu(vm.work), **firmware_files(), "inner/loadvm.elf": loadvm.image(),
+        files = {**qemu(vm.work), **firmware_files(),
+                 "inner/loadvm.elf": loadvm.image(),
                  **kernel_modules(vm.work),
                  **program("vdpa", guest.sbin("vdpa")),
                  "usr/bin/vduse-net": DAEMON}
         vm.add_job(OUTER.format(
             modules=" ".join(MODULES), features_a=a.features(),
             features_b=b.features(), megabytes=MEGABYTES, ballast=BALLAST,
-            jobs=";".join(JOBS).format(guest=job)), files, kernel=KERNEL)
+            jobs=";".join(JOBS).format(more=more, seconds=seconds)),
+                   files, kernel=KERNEL)
         self.launch()
 
     def tell(self) -> None:
@@ -224,9 +232,9 @@ class Pair:
     def expect_end(self, side: str) -> None:
         self._outer.run(f"ended {side}")
 
-    def refuse_next_start(self) -> None:
-        """One of the devices on this side will, once."""
-        self._outer.run(f"kill -USR1 $(cat /tmp/{self.side}.daemon)")
+    def refuse_start(self, which: int) -> None:
+        """The next device that starts on this side, or the second, once."""
+        self._outer.run(f"kill -USR{which} $(cat /tmp/{self.side}.daemon)")
 
     # Events, never times: a queue that was turned on says so when it has
     # carried a hundred frames.
