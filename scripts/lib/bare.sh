@@ -14,6 +14,7 @@ top=$(CDPATH= cd "$(dirname "$0")/../.." && pwd)
 
 . "$top/scripts/lib/common.sh"
 . "$top/scripts/lib/apt.sh"
+. "$top/scripts/lib/root.sh"
 
 keep=no
 if [ "${1:-}" = --keep ]; then
@@ -21,8 +22,7 @@ if [ "${1:-}" = --keep ]; then
     shift
 fi
 case ${1:-} in
-12) suite=bookworm ;;
-13) suite=trixie ;;
+12|13) ;;
 *) die "usage: scripts/lib/bare.sh [--keep] 12|13 [COMMAND...]" ;;
 esac
 release=$1
@@ -31,52 +31,8 @@ shift
 
 progname="bare $release"
 root=$build/bare/$release
-[ "$(id -u)" -eq 0 ] || die "only root can make a bare Debian"
+need_mmdebstrap
 read_release
-if ! command -v mmdebstrap > /dev/null; then
-    new_log mmdebstrap
-    run_logged "$log" env DEBIAN_FRONTEND=noninteractive apt-get -q -y \
-        --no-install-recommends install mmdebstrap ||
-        die_log "$log" "mmdebstrap cannot be installed"
-fi
-
-# Sources of the machine's own mirror, also inside.
-make_root()
-{
-    rm -rf --one-file-system "$root"
-    mkdir -p "$root" "$build/apt"
-    own_sources deb "$suite" "$suite-updates" > "$root.sources"
-    (codename=$codename-security
-     own_sources deb "$suite-security") >> "$root.sources"
-    # Running inside a chroot in a namespace, nothing needs a device made.
-    run_logged "$log" mmdebstrap --variant=minbase --mode=root \
-        --include=git,ca-certificates "$suite" "$root" "$root.sources" ||
-        die_log "$log" "no Debian $release could be made"
-    cp -L /etc/resolv.conf "$root/etc/resolv.conf"
-    apt-config dump | grep -E '^Acquire::https?::Proxy' \
-        > "$root/etc/apt/apt.conf.d/90proxy" || :
-    # shellcheck disable=SC2046
-    git -C "$top" bundle create -q "$root/root/project.bundle" HEAD \
-        $(git -C "$top" symbolic-ref -q HEAD)
-}
-
-# In namespaces of its own: when the shell ends, so does every process that it
-# left, and every mount goes with them.
-inside()
-{
-    unshare --mount --pid --fork --kill-child sh -eu -c '
-        root=$1
-        shift
-        mount -t proc proc "$root/proc"
-        mount -t sysfs -o ro sysfs "$root/sys"
-        mount --rbind /dev "$root/dev"
-        mount -t tmpfs tmpfs "$root/dev/shm"
-        mount -t tmpfs tmpfs "$root/run"
-        exec chroot "$root" /usr/bin/env -i HOME=/root TERM=dumb \
-            PATH=/usr/sbin:/usr/bin:/sbin:/bin ${http_proxy:+http_proxy=$http_proxy} \
-            sh -c "$*"
-    ' sh "$root" "$@"
-}
 
 # timed WHAT COMMAND - its output on the terminal and in the log
 timed()
@@ -85,7 +41,7 @@ timed()
     begin=$(date +%s)
     rm -f "$log.status"
     {
-        if inside "$2" 2>&1; then
+        if inside "$root" "$2" 2>&1; then
             echo 0 > "$log.status"
         else
             echo 1 > "$log.status"
@@ -102,7 +58,10 @@ timed()
 
 new_log "bare-$release"
 say "making a minimal Debian $release"
-make_root
+make_root "$root" "$(suite_of "$release")" git,ca-certificates
+# shellcheck disable=SC2046
+git -C "$top" bundle create -q "$root/root/project.bundle" HEAD \
+    $(git -C "$top" symbolic-ref -q HEAD)
 timed "git clone" "cd /root && git clone -q project.bundle project"
 for command in "$@"; do
     timed "$command" "cd /root/project && $command"
