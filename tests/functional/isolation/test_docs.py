@@ -23,6 +23,7 @@ from typing import Callable
 import crypto_load
 import firmware
 import net_testpmd
+from doc_blocks import block, blocks, commands
 from harness import (QEMU, QEMU_IMG, TOP, TREE_DAEMON, HarnessError,
                      IsolationTest, debian, guest, wait_until)
 from qemu.qmp import ConnectError
@@ -57,28 +58,6 @@ PICTURES = ("guest RAM, private", "disk0: memory-isolation: the requests",
 # Parts of commands, by what they are for.
 PARTS = ("-chardev socket,id=fs", "-object cryptodev-vhost-user",
          "-netdev vhost-vdpa")
-
-
-def blocks(path: Path) -> list[str]:
-    """The literal blocks of @path, without their indentation."""
-    found = re.findall(r"::\n\n((?:(?:  .*)?\n)+)", path.read_text("utf-8"))
-    return ["\n".join(line[2:] for line in text.rstrip().split("\n"))
-            for text in found]
-
-
-def commands(text: str) -> list[str]:
-    """The commands of a block, a line each; after "host#", if there is one."""
-    joined = re.sub(r"\\\n\s*", "", text)
-    lines = [ln for ln in joined.split("\n") if ln.strip()]
-    if joined.startswith("host# "):
-        lines = [ln[6:] for ln in lines if ln.startswith("host# ")]
-    return lines
-
-
-def block(path: Path, begin: str) -> str:
-    found = [b for b in blocks(path) if b.lstrip().startswith(begin)]
-    assert len(found) == 1, f"{len(found)} blocks begin with {begin!r}"
-    return found[0]
 
 
 class Commands(IsolationTest):
