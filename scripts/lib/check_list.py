@@ -31,7 +31,7 @@ PLAIN_GROUPS = ("unit", "qtest", "functional", "devices", "rings", "proofs",
                 "code")
 SLOW_GROUPS = ("asan", "bare", "compile", "rings-deep", "proofs-deep",
                "fuzz", "mutation", "hostile", "port", "s390x", "vdpa",
-               "exposure", "kvm")
+               "exposure", "kvm", "deb")
 
 # QEMU's own tests that must pass unchanged: the part of their path that says
 # which device they are about.
@@ -278,6 +278,14 @@ def slow_tests() -> list[Test]:
     ] + ring_tests("rings-deep", "-deep", 3600)
 
 
+def package_tests() -> list[Test]:
+    """Packages built and tried in a bare Debian."""
+    lib = TOP / "scripts/lib"
+    return [Test(f"deb/debian-{release}",
+                 ("/bin/sh", str(lib / "deb_try.sh"), release), 14400, TOP,
+                 alone=True) for release in ("12", "13")]
+
+
 def port_tests(with_guests: list[Test]) -> list[Test]:
     """Other versions of QEMU, and what is run with each."""
     tests = check_port.builds(FETCHED)
@@ -309,4 +317,4 @@ def all_tests() -> list[Test]:
                         "messages --seconds 120")) +
             tool_tests("mutation", ("ring-files", 10800, "mutate.py", "")) +
             code_tests() + asan_tests() + slow_tests() +
-            port_tests(functional))
+            package_tests() + port_tests(functional))
