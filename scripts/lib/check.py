@@ -30,7 +30,8 @@ part of the tests with them; slow), fuzz (two minutes; scripts/fuzz for longer),
 hostile backend; hours), vdpa (vDPA's queue on a kernel with VDUSE, ten minutes;
 without arguments one of these tests runs), s390x (a guest that is big-endian),
 exposure (who can read how much), kvm (more guests that KVM runs), deb (Debian
-packages, built and tried in a bare Debian 12 and 13; slow).  A name may be a
+packages, built and tried in a bare Debian 12 and 13; slow), libvirt (the packages
+with Debian's libvirt).  A name may be a
 pattern:
 'functional/data.*'.
 """

@@ -31,7 +31,7 @@ PLAIN_GROUPS = ("unit", "qtest", "functional", "devices", "rings", "proofs",
                 "code")
 SLOW_GROUPS = ("asan", "bare", "compile", "rings-deep", "proofs-deep",
                "fuzz", "mutation", "hostile", "port", "s390x", "vdpa",
-               "exposure", "kvm", "deb")
+               "exposure", "kvm", "deb", "libvirt")
 
 # QEMU's own tests that must pass unchanged: the part of their path that says
 # which device they are about.
@@ -279,11 +279,15 @@ def slow_tests() -> list[Test]:
 
 
 def package_tests() -> list[Test]:
-    """Packages built and tried in a bare Debian."""
+    """Packages built and tried in a bare Debian, and with its libvirt."""
     lib = TOP / "scripts/lib"
     return [Test(f"deb/debian-{release}",
                  ("/bin/sh", str(lib / "deb_try.sh"), release), 14400, TOP,
-                 alone=True) for release in ("12", "13")]
+                 alone=True) for release in ("12", "13")] + [
+        Test(f"libvirt/debian-{release}",
+             ("/bin/sh", str(lib / "libvirt_try.sh"), release), 3600, TOP,
+             tap=True, named=True, after=f"deb/debian-{release}")
+        for release in ("12", "13")]
 
 
 def port_tests(with_guests: list[Test]) -> list[Test]:
