@@ -18,7 +18,7 @@ import re
 import shlex
 import subprocess
 from pathlib import Path
-from typing import Callable
+from typing import Any, Callable
 
 import crypto_load
 import firmware
@@ -200,14 +200,18 @@ class Commands(IsolationTest):
 
     def look_at_disk(self, monitor: QEMUMonitorProtocol) -> None:
         """The process that QEMU names is the daemon, and the region is its."""
-        disk = monitor.cmd_obj(json.loads(block(SYSTEM, QUERY)))["return"][0]
+        def query() -> Any:
+            return monitor.cmd_obj(json.loads(block(SYSTEM, QUERY)))["return"]
+
+        self.wait_for("a request of the firmware's",
+                      lambda: query()[0]["queues"][0]["requests"])
+        disk = query()[0]
         self.assertTrue(disk["isolated"] and disk["connected"])
         backend = disk["backend"]
         self.assertEqual(backend["executable"], str(TREE_DAEMON.resolve()))
         maps = self.inside(f"cat /proc/{backend['pid']}/maps")
         self.assertIn("/memfd:memory-isolation", maps)
         self.assertGreater(disk["region"]["resident"], 0)
-        self.assertGreater(disk["queues"][0]["requests"], 0)
         line = block(SYSTEM, INFO).removeprefix("(qemu) ")
         told = monitor.cmd("human-monitor-command", **{"command-line": line})
         self.assertIn("disk0: isolated (property)", told)
