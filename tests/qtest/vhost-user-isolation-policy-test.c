@@ -12,6 +12,7 @@
 #include "qapi/error.h"
 #include "qobject/qdict.h"
 #include "qobject/qjson.h"
+#include "qobject/qlist.h"
 #include "isolation-device.h"
 #include "isolation-target.h"
 
@@ -35,12 +36,34 @@ typedef struct PolicyTest {
     const DeviceConfig *config;
 } PolicyTest;
 
+/* It is the policy's doing, and in the policy's IOThread. */
+static void assert_by_policy(GuestDevice *d)
+{
+    bool thread = strstr(d->config->policy, "iothread=");
+    QDict *answer = qtest_qmp(
+        d->qts, "{ 'execute': 'query-vhost-user-isolation' }");
+    QList *list = qdict_get_qlist(answer, "return");
+    QDict *info = qobject_to(QDict, qlist_peek(list));
+    QList *queues = qdict_get_qlist(info, "queues");
+    const QListEntry *e;
+
+    g_assert_cmpstr(qdict_get_str(info, "reason"), ==, "policy");
+    QLIST_FOREACH_ENTRY(queues, e) {
+        QDict *queue = qobject_to(QDict, qlist_entry_obj(e));
+
+        g_assert_cmpstr(qdict_get_try_str(queue, "iothread"), ==,
+                        thread ? "thread" : NULL);
+    }
+    qobject_unref(answer);
+}
+
 /* A device that says nothing: no message has a descriptor of guest RAM. */
 static void test_device_is_isolated(const void *opaque)
 {
     const PolicyTest *test = opaque;
     GuestDevice *d = device_new(test->kind, test->config);
 
+    assert_by_policy(d);
     device_start(d);
     test->kind->traffic(d);
     evidence_assert_isolated(d->backend, qtest_pid(d->qts), &d->pattern);

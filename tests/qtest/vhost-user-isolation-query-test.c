@@ -298,6 +298,39 @@ static void test_broken_queue(void)
     device_free(d);
 }
 
+/* There the device is the user's, and what is around it the machine's. */
+static void test_virtio_mmio(void)
+{
+    static const MockModel model = { .num_queues = 1 };
+    g_autofree char *dir = g_dir_make_tmp("isolation-XXXXXX", NULL);
+    g_autofree char *socket = g_strdup_printf("%s/socket", dir);
+    MockBackend *b = mock_backend_new(&model, 0, NULL, socket);
+    QTestState *qts;
+    QDict *info;
+    QList *list;
+
+    if (!qtest_has_machine("microvm")) {
+        g_test_skip("this QEMU has no machine with virtio-mmio");
+    } else {
+        qts = qtest_initf("-nodefaults -M microvm"
+                          " -chardev socket,id=socket,server=on,path=%s"
+                          " -device vhost-user-rng,id=rng0,chardev=socket,"
+                          "memory-isolation=on", socket);
+        list = query(qts);
+        info = qobject_to(QDict, qlist_pop(list));
+        g_assert_cmpstr(qdict_get_str(info, "device"), ==, "rng0");
+        g_assert_cmpstr(qdict_get_str(info, "qom-path"), ==,
+                        "/machine/peripheral/rng0");
+        g_assert_cmpuint(qlist_size(qdict_get_qlist(info, "queues")), ==, 1);
+        qobject_unref(info);
+        qobject_unref(list);
+        qtest_quit(qts);
+    }
+    mock_backend_free(b);
+    unlink(socket);
+    rmdir(dir);
+}
+
 /* A disk that is isolated, and a netdev that nobody uses and that is not. */
 static void test_all_are_listed(void)
 {
@@ -390,6 +423,7 @@ int main(int argc, char **argv)
                    test_request_that_is_out);
     qtest_add_func("isolation-query/broken-queue", test_broken_queue);
     qtest_add_func("isolation-query/all-are-listed", test_all_are_listed);
+    qtest_add_func("isolation-query/virtio-mmio", test_virtio_mmio);
     qtest_add_func("isolation-query/people-can-read-it",
                    test_people_can_read_it);
     qtest_add_func("isolation-query/traces-name-the-device",
