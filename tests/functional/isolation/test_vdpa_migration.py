@@ -11,7 +11,7 @@ from harness import TOP, GuestVm, IsolationTest, guest
 from test_docs import blocks
 from vdpa import KERNEL, MODULES, Rings, firmware_files, kernel_modules, \
     program, stripped_qemu
-from vdpa_migration import DEPTH, Outer, Pair, is_debians
+from vdpa_migration import DEPTH, FAST, PATIENT, Outer, Pair, is_debians
 
 SPLIT, PACKED = (
     Rings(packed=packed and not is_debians(), event_idx=True,
@@ -139,8 +139,9 @@ class VdpaMigrationAll(MigrationTest):
         dice = random.Random()
         for i in range(10):
             after = dice.choice((0, 0.1, 0.5, 2)) * dice.random()
-            with self.subTest(seconds=after, slowly=i % 2):
-                pair.cancel(after, slowly=bool(i % 2))
+            speed = FAST if i % 2 else PATIENT
+            with self.subTest(seconds=after, speed=speed):
+                pair.cancel(after, speed)
         self.move_all(outer, pair, 1)
 
     def test_destination_that_cannot_load(self) -> None:
@@ -152,7 +153,7 @@ class VdpaMigrationAll(MigrationTest):
         for _ in range(2):
             pair.wait_for_guest(props=",event_idx=off")
             pair.begin_migration()
-            pair.fast()
+            pair.set_speed(FAST)
             pair.wait_migration("failed")
             pair.expect_end("b")
             pair.expect_new_work()

@@ -42,7 +42,9 @@ DEPTH = 8
 # As many as a command line takes.  The last one is not meant to be reached.
 JOBS = [f"type=net to=1 time={{seconds}}s depth={DEPTH} irq={irq}{{more}}"
         for irq in ("poll", "msix")] * 30
-SLOW, FAST = 1 << 20, 1 << 30           # bytes a second
+# Bytes a second.  At first next to nothing, or the ballast would not last until
+# a machine that is slow has carried some frames.
+SLOW, PATIENT, FAST = 64 << 10, 1 << 20, 1 << 30
 
 # Input and output of QEMU are QMP.  A zombie has no /proc/PID/exe.
 OUTER = """
@@ -259,14 +261,11 @@ class Pair:
 
     # Migration
 
-    def slowly(self) -> None:
-        """It does not end before it is told to."""
+    def set_speed(self, speed: int) -> None:
+        """It does not end before it is told to be FAST."""
         self.ask(self.side, "migrate-set-parameters",
-                 **{"max-bandwidth": SLOW, "downtime-limit": 0})
-
-    def fast(self) -> None:
-        self.ask(self.side, "migrate-set-parameters",
-                 **{"max-bandwidth": FAST, "downtime-limit": 10000})
+                 **{"max-bandwidth": speed,
+                    "downtime-limit": 10000 if speed == FAST else 0})
 
     def migration(self) -> dict[str, Any]:
         return self.ask(self.side, "query-migrate")
@@ -282,11 +281,12 @@ class Pair:
         def look() -> bool:
             ram = self.migration().get("ram")       # not from the beginning
             return ram and ram["remaining"] < BALLAST << 20
+        self.set_speed(PATIENT)
         wait_until(look, 60, "the guest's memory to be sent")
 
     def begin_migration(self, uri: str = "unix:/tmp/migration") -> None:
         """Frames go through shadow virtqueues from now on."""
-        self.slowly()
+        self.set_speed(SLOW)
         self.ask(self.side, "migrate", uri=uri)
         if "x-svq=on" not in self._netdev:
             self.expect_work()
@@ -300,7 +300,7 @@ class Pair:
         self.wait_for_guest()
         self.begin_migration()
         self.wait_ballast()
-        self.fast()
+        self.set_speed(FAST)
         self.wait_migration("completed")
         wait_until(lambda: self.ask(self.other, "query-status")["status"] ==
                    "paused", 60, "the destination to have loaded")
@@ -312,12 +312,9 @@ class Pair:
         self.side = self.other
         self.expect_work()
 
-    def cancel(self, after: float, slowly: bool) -> None:
+    def cancel(self, after: float, speed: int) -> None:
         """A migration to nowhere, @after seconds from its beginning."""
-        if slowly:
-            self.slowly()
-        else:
-            self.fast()
+        self.set_speed(speed)
         self.ask(self.side, "migrate", uri="exec:cat > /dev/null")
         time.sleep(after)
         self.ask(self.side, "migrate_cancel")
