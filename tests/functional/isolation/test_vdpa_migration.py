@@ -142,6 +142,7 @@ class VdpaMigrationAll(MigrationTest):
             speed = FAST if i % 2 else PATIENT
             with self.subTest(seconds=after, speed=speed):
                 pair.cancel(after, speed)
+        pair.go_nowhere()
         self.move_all(outer, pair, 1)
 
     def test_destination_that_cannot_load(self) -> None:

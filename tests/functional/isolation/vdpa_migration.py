@@ -312,6 +312,14 @@ class Pair:
         self.side = self.other
         self.expect_work()
 
+    def go_nowhere(self) -> None:
+        """Migrate to the end, and go on here."""
+        self.set_speed(FAST)
+        self.ask(self.side, "migrate", uri="exec:cat > /dev/null")
+        self.wait_migration("completed")
+        self.ask(self.side, "cont")
+        self.expect_new_work()
+
     def cancel(self, after: float, speed: int) -> None:
         """A migration to nowhere, @after seconds from its beginning."""
         self.set_speed(speed)
