@@ -143,8 +143,9 @@ write_changelog()
     cat <<END
 qemu-isolation ($deb_version) $suite; urgency=medium
 
-  * QEMU of Debian's source package qemu $source_version, with memory isolation
-    of vhost-user backends (commit $commit).
+  * Memory isolation of vhost-user backends, commit $commit.
+  * QEMU is that of Debian's source package,
+    version $source_version.
 
  -- $maintainer  $(date -R -u -d "@$date")
 END
@@ -167,9 +168,9 @@ build_packages()
                  CCACHE_NOHASHDIR=1 CCACHE_BASEDIR=/build"
     binds=${cache:+"$cache /ccache"}
     begin=$(date +%s)
-    # shellcheck disable=SC2086
+    # shellcheck disable=SC2086,SC2089,SC2090
     run_logged "$log" inside "$root" "cd $inner && env" $setting \
-        "nice -n 10 dpkg-buildpackage -b -us -uc" < /dev/null ||
+        "dpkg-buildpackage -b -us -uc" < /dev/null ||
         die_log "$log" "the packages cannot be built"
     binds=
     say "built in $(($(date +%s) - begin)) s"

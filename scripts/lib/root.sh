@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
 #
 # A Debian of its own in a folder: made with mmdebstrap from the mirror of this
-# machine, and entered with chroot in namespaces that end with their shell.
+# machine, and entered in namespaces that end with their shell.
 # Sourced after common.sh and apt.sh.
 
 # suite_of RELEASE - prints the name of Debian 12's or 13's suite
@@ -62,7 +62,8 @@ apt_inside()
 }
 
 # inside ROOT COMMAND... - in namespaces of its own: when the shell ends, so does
-# every process that it left, and every mount goes with them.  $binds has a line
+# every process that it left, and every mount goes with them.  The root is one in
+# earnest: a process that was chrooted may make no namespace for users.  $binds has a line
 # "FOLDER PLACE" for each folder that is also to be had inside.
 binds=
 inside()
@@ -70,7 +71,6 @@ inside()
     binds=$binds unshare --mount --pid --fork --kill-child sh -eu -c '
         root=$1
         shift
-        # Of its own, or nobody in it could change the root once more.
         mount --bind "$root" "$root"
         mount -t proc proc "$root/proc"
         mount -t sysfs -o ro sysfs "$root/sys"
@@ -82,7 +82,10 @@ inside()
             mkdir -p "$root$place"
             mount --bind "$folder" "$root$place"
         done
-        exec chroot "$root" /usr/bin/env -i HOME=/root TERM=dumb \
+        cd "$root"
+        pivot_root . mnt
+        umount -l /mnt
+        exec /usr/bin/env -i HOME=/root TERM=dumb \
             PATH=/usr/sbin:/usr/bin:/sbin:/bin ${http_proxy:+http_proxy=$http_proxy} \
             sh -c "$*"
     ' sh "$@"

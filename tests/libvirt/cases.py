@@ -46,6 +46,13 @@ class Skip(Exception):
     """What a case needs is not here; the text says what."""
 
 
+class Giver(SimpleHTTPRequestHandler):
+    """Gives files away and says nothing."""
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
 class Life:
     """A host with a domain, which each case leaves as the next one wants it."""
 
@@ -273,8 +280,8 @@ class Life:
         (WORK / "www").mkdir(exist_ok=True)
         (WORK / "www/file").write_bytes(content)
         server = ThreadingHTTPServer(
-            ("127.0.0.1", 0), functools.partial(SimpleHTTPRequestHandler,
-                                                directory=str(WORK / "www")))
+            ("127.0.0.1", 0), functools.partial(
+                Giver, directory=str(WORK / "www")))
         threading.Thread(target=server.serve_forever, daemon=True).start()
         try:
             said = self.run(
@@ -362,7 +369,9 @@ class Life:
         if not self.passt:
             raise Skip("this Debian has no passt: it was DPDK all the time")
         self.destroy()
-        self.host.end_backend("net.sock")
+        for socket in ("fs.sock", "net.sock"):
+            self.host.end_backend(socket)
+        self.start_file_system()
         self.start_network("host# dpdk-testpmd")
         self.host.virsh("define", self.compose())
         self.host.virsh("start", NAME)
