@@ -212,8 +212,6 @@ static void put_option(QDict *args, const char *option, const char *dflt)
 
     if (!words[1]) {
         qdict_put_str(args, dflt, words[0]);
-    } else if (g_str_equal(words[1], "on")) {
-        qdict_put_bool(args, words[0], true);
     } else if (g_ascii_isdigit(words[1][0])) {
         qdict_put_int(args, words[0], g_ascii_strtoull(words[1], NULL, 10));
     } else {
