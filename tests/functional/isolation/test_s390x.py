@@ -2,7 +2,9 @@
 """A big-endian guest: Linux on s390x, channel I/O and PCI.
 
 Payloads and rings of virtio 1.0 are little-endian whatever the guest is, and
-the transport is another one than PCI; so this meets what a PC never does.
+the transport is another one than PCI; so this meets what a PC never does.  Not
+so with a shared file system: FUSE has the guest's byte order, which virtiofsd
+does not bear, with isolation or without.
 """
 
 from __future__ import annotations
@@ -13,6 +15,7 @@ from pathlib import Path
 
 import net_tcp
 from harness import BUILD, GuestVm, guest, isolation_args, on_both_threads
+from net_testpmd import Testpmd
 import s390x
 
 QEMU = BUILD / "qemu-s390x/qemu-system-s390x"
@@ -21,7 +24,6 @@ SIZE = 8 << 20
 SCRIPT = """
 set -e
 modprobe virtio_net
-modprobe virtiofs
 ip link set eth0 mtu {mtu} up
 dd if=/dev/urandom of=/tmp/random bs=64K count={chunks} 2> /dev/null
 echo RANDOM $(sha256sum < /tmp/random)
@@ -30,10 +32,6 @@ echo 3 > /proc/sys/vm/drop_caches
 echo DISK $(dd if=/dev/vda bs=64K count={chunks} 2> /dev/null | sha256sum)
 echo HOST $(dd if=/dev/vda bs=64K skip={chunks} count={chunks} 2> /dev/null |
             sha256sum)
-mount -t virtiofs share /mnt
-echo SHARE $(sha256sum < /mnt/host)
-cp /tmp/random /mnt/guest
-umount /mnt
 {transfer}
 """
 LEGACY = """
@@ -47,7 +45,7 @@ ip addr add 10.77.0.15/24 dev eth0
 
 @on_both_threads
 class S390x:
-    """Disk behind PCI, network and file system behind channel I/O."""
+    """A disk behind PCI, a network behind channel I/O."""
 
     group, after = "s390x", "s390x/build"
     megabytes = 512
@@ -70,36 +68,22 @@ class S390x:
     def props(self, vm: GuestVm) -> str:
         return isolation_args(vm, self.iothread, self.isolated)
 
-    def add_net(self, vm: GuestVm, device: str) -> None:
-        passt = self.start_program([
-            *net_tcp.passt_command(), "--vhost-user", "--foreground",
-            "--socket", "{socket}"], "passt")
-        vm.add_args("-chardev", f"socket,id=net,path={passt.socket}",
+    def add_net(self, vm: GuestVm, path: Path, device: str = "") -> None:
+        vm.add_args("-chardev", f"socket,id=net,path={path}",
                     "-netdev", "vhost-user,id=net0,chardev=net" +
                     self.props(vm),
                     "-device", "virtio-net-ccw,id=nic,netdev=net0" + device)
 
-    def add_share(self, vm: GuestVm, share: Path) -> None:
-        daemon = self.start_program([
-            *guest.program("virtiofsd-rust"), "--socket-path", "{socket}",
-            "--shared-dir", str(share), "--sandbox", "none"], "fs")
-        vm.add_args("-chardev", f"socket,id=fs,path={daemon.socket}",
-                    "-device", "vhost-user-fs-ccw,chardev=fs,tag=share" +
-                    self.props(vm))
-
     def said(self, vm: GuestVm, word: str) -> str:
         return vm.wait_serial(rf"^{word} (\w{{64}})", 5).group(1)
 
-    def test_disk_network_and_file_system(self) -> None:
+    def test_disk_and_network(self) -> None:
         content = os.urandom(SIZE)
         digest = hashlib.sha256(content).hexdigest()
         image = self.make_disk("64M")
         with image.open("r+b") as disk:
             disk.seek(SIZE)
             disk.write(content)
-        share = self.work / "share"
-        share.mkdir()
-        (share / "host").write_bytes(content)
         server = net_tcp.FileServer(content)
         self.addCleanup(server.close)
         vm = self.machine(SCRIPT.format(
@@ -108,20 +92,19 @@ class S390x:
                 guest=net_tcp.PASST_GUEST, host=net_tcp.PASST_HOST,
                 port=server.port, sink=server.sink)))
         self.add_disk(vm, self.start_backend(image, queues=1).socket)
-        self.add_net(vm, "")
-        self.add_share(vm, share)
+        passt = self.start_program([
+            *net_tcp.passt_command(), "--vhost-user", "--foreground",
+            "--socket", "{socket}"], "passt")
+        self.add_net(vm, passt.socket)
         vm.launch()
         self.expect_ok(vm, 300)
 
         written = self.said(vm, "RANDOM")
         self.assertEqual(self.said(vm, "DISK"), written)
         self.assertEqual(self.said(vm, "HOST"), digest)
-        self.assertEqual(self.said(vm, "SHARE"), digest)
         with image.open("rb") as disk:
             self.assertEqual(
                 hashlib.sha256(disk.read(SIZE)).hexdigest(), written)
-        copy = (share / "guest").read_bytes()
-        self.assertEqual(hashlib.sha256(copy).hexdigest(), written)
         self.assertEqual(server.received, [digest] * 2)
 
     def test_driver_of_0_9_is_refused(self) -> None:
@@ -129,7 +112,9 @@ class S390x:
         if not self.isolated:
             self.skipTest("stock says what it says")
         vm = self.machine(LEGACY)
-        self.add_net(vm, ",max_revision=0")
+        # passt knows no driver as old as this.
+        backend = self._start(Testpmd(self.work))
+        self.add_net(vm, backend.sockets[0], ",max_revision=0")
         vm.launch()
         self.expect_ok(vm, 300)
         self.assertIn("of another byte order than the host's", vm.qemu_log())
