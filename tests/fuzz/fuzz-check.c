@@ -190,6 +190,8 @@ static void check_fault(FuzzWorld *w)
     case ISOLATED_QUEUE_FAULT_BACKEND:
         g_assert_true(w->blamed || w->backend.hostile);
         break;
+    case ISOLATED_QUEUE_FAULT__MAX:
+        g_assert_not_reached();
     }
 }
 

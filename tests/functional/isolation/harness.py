@@ -273,24 +273,9 @@ class GuestVm(QEMUMachine):
                       f"socket,id=hmp,path={path},server=on,wait=off",
                       "-mon", "chardev=hmp,mode=readline")
 
-    def _make_exchange_a_barrier(self) -> None:
-        """Let the emulator know of more than one processor.
-
-        With a single one TCG makes a load and a store of the guest's xchg, with
-        no barrier between it and what follows.  Linux asks for an interrupt by
-        that, and looks at the ring afterwards: once in some hundred runs of
-        seconds it saw nothing, and the device saw no wish for an interrupt.
-        """
-        if "-initrd" not in self.args:
-            return
-        if "-smp" not in self.args:
-            self.add_args("-smp", "1")
-        at = self.args.index("-smp") + 1
-        if self.args[at] == "1":
-            self.args[at] = "1,maxcpus=2"
-
     def launch(self) -> None:
-        self._make_exchange_a_barrier()
+        if "-initrd" in self.args:
+            guest.make_exchange_a_barrier(self.args)
         try:
             super().launch()
         except VMLaunchFailure as err:
