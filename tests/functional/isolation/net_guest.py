@@ -16,15 +16,9 @@ SOURCES = [TOP / "tests/guest" / name for name in
            ("net-frames.c", "net-frame.c", "net-frame.h")]
 INSIDE = {"usr/bin/net-frames": FRAMES}
 
-# No address of version 6: its neighbour discovery would be counted as well.
-JOB = """
-echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6
-modprobe virtio_net
-for i in {names}; do
-    ip link set $i mtu {mtu} up || exit 1
-done
 # What is said to the guest has a line of its own: nobody has to keep up with
 # reading then, and QEMU's log of the console repeats nothing.
+OBEY = """
 stty -F /dev/ttyS1 -echo
 exec 3< /dev/ttyS1
 echo NET ready
@@ -35,6 +29,15 @@ while read number line <&3; do
 done
 exit 1
 """
+
+# No address of version 6: its neighbour discovery would be counted as well.
+JOB = """
+echo 1 > /proc/sys/net/ipv6/conf/default/disable_ipv6
+modprobe virtio_net
+for i in {names}; do
+    ip link set $i mtu {mtu} up || exit 1
+done
+""" + OBEY
 
 
 def build_frames() -> None:

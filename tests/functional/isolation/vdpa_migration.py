@@ -31,7 +31,7 @@ from typing import Any, Callable
 
 import loadvm
 from harness import GuestVm, HarnessError, guest, socket_folder, wait_until
-from net_guest import Console
+from net_guest import OBEY, Console
 from suites import Suite
 from vdpa import DAEMON, KERNEL, MODULES, Rings, build_daemon, \
     firmware_files, kernel_modules, program, stripped_qemu
@@ -116,16 +116,7 @@ last() {{
         grep "^$queue" /tmp/$1.vduse | tail -n 1
     done
 }}
-stty -F /dev/ttyS1 -echo
-exec 3< /dev/ttyS1
-echo NET ready
-while read number line <&3; do
-    [ "$number" = end ] && exit 0
-    eval "$line"
-    echo "NET did $number $?"
-done
-exit 1
-"""
+""" + OBEY
 
 
 def is_debians() -> bool:
