@@ -67,7 +67,8 @@ static void assert_batches(uint64_t moved, unsigned batch)
 
 /*
  * With @num requests waiting for it, the queue forwards @batch in one go; once
- * more if it was kicked besides, and if it was called.  Back come @returned, of @len bytes each.
+ * more if it was kicked besides, and if it was called.  Back come @returned, of
+ * @len bytes each.
  */
 static void batches(QueueHarness *h, unsigned num, uint32_t in, unsigned batch,
                     uint32_t len, unsigned returned)
