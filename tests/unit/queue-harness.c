@@ -89,6 +89,13 @@ void queue_call(QueueHarness *h, void (*fn)(QueueHarness *h))
     qemu_sem_destroy(&call.done);
 }
 
+/* If nothing is out, a request has only to be looked at again. */
+static bool waits_for_backend(const QueueHarness *h)
+{
+    return QTAILQ_FIRST(&h->q->in_flight) != h->q->next_unsent ||
+           !QTAILQ_EMPTY(&h->q->orphans);
+}
+
 /*
  * In the queue's thread: is nothing left to do?  A queue that polls, or whose
  * thread has not got round to it yet, can look idle from outside.
@@ -101,7 +108,8 @@ static void look_for_work(QueueHarness *h)
     h->parked = attached && h->q->next_unsent;
     h->idle = !attached ||
               (!shadow_ring_has_used(h->link->ring) &&
-               (h->parked || !mock_guest_num_offered(h->guest)));
+               (h->parked ? waits_for_backend(h)
+                          : !mock_guest_num_offered(h->guest)));
 }
 
 /* Of a queue that polls: it looks as long as its thread likes, at nothing. */
