@@ -9,6 +9,7 @@ from typing import Any
 
 from harness import GuestVm, IsolationTest, LaunchRefused
 from test_lifecycle import LOAD
+from test_save import plug_memory
 
 QUEUES = 4
 
@@ -38,12 +39,6 @@ class Mapping(IsolationTest):
         disk = vm.cmd("query-vhost-user-isolation")[0]
         return [queue.get("iothread", "") for queue in disk["queues"]]
 
-    def plug_memory(self, vm: GuestVm, slot: int) -> None:
-        vm.cmd("object-add", **{"qom-type": "memory-backend-ram",
-                                "id": f"mem{slot}", "size": 128 << 20})
-        vm.cmd("device_add", driver="pc-dimm", id=f"dimm{slot}",
-               memdev=f"mem{slot}")
-
     def carry(self, mapping: list[dict[str, Any]], homes: list[str]) -> None:
         """Under load: pauses, more memory, a backend that comes back."""
         image = self.make_disk("32M")
@@ -54,7 +49,7 @@ class Mapping(IsolationTest):
         self.assertEqual(self.homes(vm), homes)
         self.stop_and_cont(vm, 10, 0.1)
         for slot in range(2):
-            self.plug_memory(vm, slot)
+            plug_memory(vm, slot)
             self.backend.kill()
             time.sleep(0.2)
             self.backend.start()

@@ -19,6 +19,14 @@ OUT = 40 << 10
 HOLDING = TOP / "tests/backends/holding_disk.py"
 
 
+def plug_memory(vm: GuestVm, slot: int) -> None:
+    """128 MiB more, in a DIMM."""
+    vm.cmd("object-add", **{"qom-type": "memory-backend-ram",
+                            "id": f"mem{slot}", "size": 128 << 20})
+    vm.cmd("device_add", driver="pc-dimm", id=f"dimm{slot}",
+           memdev=f"mem{slot}")
+
+
 @on_both_threads
 class Save:
     """The backend neither logs dirty pages nor knows of migration."""
@@ -165,10 +173,7 @@ class Save:
         vm.launch()
         vm.wait_serial("^LOAD progress")
         for slot in range(4):
-            vm.cmd("object-add", **{"qom-type": "memory-backend-ram",
-                                    "id": f"mem{slot}", "size": 128 << 20})
-            vm.cmd("device_add", driver="pc-dimm", id=f"dimm{slot}",
-                   memdev=f"mem{slot}")
+            plug_memory(vm, slot)
             time.sleep(0.2)
         self.expect_progress(vm)
         vm.say("end")
