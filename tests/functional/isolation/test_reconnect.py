@@ -53,15 +53,6 @@ class Reconnect:
         vm.wait_serial("^LOAD progress")
         return vm
 
-    def revive(self) -> bool:
-        """The daemon aborts if a kick meets the end of its connection.
-
-        "Assertion `!server->wait_idle' failed", whoever its frontend is.
-        """
-        if not self.backend.is_running():
-            self.backend.start()
-        return True
-
     def finish(self, vm: GuestVm) -> None:
         vm.say("end")
         self.expect_ok(vm)
