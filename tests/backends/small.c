@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdbool.h>
 #include <stdint.h>
@@ -234,6 +235,7 @@ static int process_message(VuDev *dev, VhostUserMsg *message, int *do_reply)
     }
     if (refused) {
         *do_reply = !!(message->flags & VHOST_USER_NEED_REPLY_MASK);
+        message->flags = 0;
         message->size = sizeof(message->payload.u64);
         message->payload.u64 = 1;
         return true;
@@ -353,6 +355,8 @@ void small_run(const SmallDevice *what, const char *path)
     int listener;
 
     device = what;
+    /* A frontend that hangs up meanwhile comes again. */
+    signal(SIGPIPE, SIG_IGN);
     listener = listen_on(path);
     for (;;) {
         int fd = accept(listener, NULL, NULL);
