@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
+import sys
 import time
 from typing import Callable
 
 from harness import (GuestVm, LaunchRefused, on_both_threads,
                      wait_until)
 from test_lifecycle import LOAD, memory_digest
+from test_save import HOLDING
 from vhost_user_proxy import (F_VERSION_1, Cut, Message, Proxy, cut_at,
                               hide_feature)
 
@@ -65,6 +70,26 @@ class Reconnect:
             time.sleep(0.2)
             self.backend.start()
             self.expect_progress(vm)
+        self.finish(vm)
+
+    def test_backend_killed_with_gaps(self) -> None:
+        """It has done requests that came later than what it still has."""
+        self.image = self.make_disk("8M")
+        self.backend = self.start_program(
+            [sys.executable, str(HOLDING), "{socket}", str(self.image)])
+        vm = self.make_vm()
+        self.add_disk(vm, self.backend.socket, chardev=RECONNECT)
+        vm.add_job(LOAD)
+        vm.launch()
+        vm.wait_serial("^LOAD progress")
+        os.kill(self.backend.pid, signal.SIGUSR1)
+        # Each thread of the load has met one that stays out.
+        wait_until(lambda: re.search(r"LOAD progress (\d+)\s+"
+                                     r"LOAD progress \1\b", vm.serial_text()),
+                   30, "all that is out to be held")
+        self.backend.kill()
+        self.backend.start()
+        self.expect_progress(vm)
         self.finish(vm)
 
     def test_backend_replaced_while_the_vm_is_paused(self) -> None:
