@@ -95,6 +95,9 @@ class Switch:
     def wait_for_guest(self) -> None:
         """Until the switch floods to both ports: it looks now and then."""
         def look() -> bool:
+            lost = re.search(r"Failed to set interface.*", self.log())
+            if lost:
+                raise HarnessError(f"no memory for a port? {lost.group(0)}")
             done = subprocess.run(
                 ["ovs-vsctl", "--db=unix:db.sock", "get", "Interface", "v0",
                  "link_state", "--", "get", "Interface", "v1", "link_state"],
@@ -102,6 +105,15 @@ class Switch:
                 text=True, check=False)
             return done.stdout.split() == ["up", "up"]
         wait_until(look, 60, "the switch's ports to come up")
+
+    def idle_pairs(self) -> list[tuple[str, str]]:
+        """Of each port, those without a frame; told when they stop."""
+        def look() -> list[tuple[str, str, str]]:
+            told = re.findall(r"(port\d)\.sock\) vring base idx:(\d*[13579]) "
+                              r"file:(\d+)", self.log())
+            return told if len(told) == 2 * self._queues else []
+        return [(port, ring) for port, ring, base in
+                wait_until(look, 60, "the pairs to stop") if base == "0"]
 
     def said(self) -> str:
         return (self.folder / "said").read_text("utf-8", "replace")
@@ -160,3 +172,4 @@ def switch(run: Any, cell: Any) -> None:
     said = re.findall("vHost Device '.*' has been added", backend.log())
     run.assertGreaterEqual(len(said), 2, backend.log()[-2000:])
     console.end()
+    run.assertEqual(backend.idle_pairs(), [])
