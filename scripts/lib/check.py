@@ -31,7 +31,8 @@ hostile backend; hours), vdpa (vDPA's queue on a kernel with VDUSE, ten minutes;
 without arguments one of these tests runs), s390x (a guest that is big-endian),
 exposure (who can read how much), kvm (more guests that KVM runs), deb (Debian
 packages, built and tried in a bare Debian 12 and 13; slow), libvirt (the packages
-with Debian's libvirt).  A name may be a
+with Debian's libvirt), events (is what the user documentation says of events
+without isolation so? Twenty minutes).  A name may be a
 pattern:
 'functional/data.*'.
 """

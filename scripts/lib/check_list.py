@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import check_port
+import events_docs
 import hostile_run
 import port
 import proofs
@@ -31,7 +32,7 @@ PLAIN_GROUPS = ("unit", "qtest", "functional", "devices", "rings", "proofs",
                 "code")
 SLOW_GROUPS = ("asan", "bare", "compile", "rings-deep", "proofs-deep",
                "fuzz", "mutation", "hostile", "port", "s390x", "vdpa",
-               "exposure", "kvm", "deb", "libvirt")
+               "exposure", "kvm", "deb", "libvirt", "events")
 
 # QEMU's own tests that must pass unchanged: the part of their path that says
 # which device they are about.
@@ -204,6 +205,8 @@ def code_tests() -> list[Test]:
                       TOP))
     tests.append(Test("code/devices", (PYTHON, str(lib / "devices.py"),
                                        "--check-docs"), 60, TOP))
+    tests.append(Test("code/events", (PYTHON, str(lib / "events_docs.py"),
+                                      "--check-docs"), 60, TOP))
     tests.append(Test("code/export-series",
                       (str(TOP / "scripts/export-series"),
                        str(BUILD / "check/series")), 300, TOP))
@@ -253,6 +256,13 @@ def hostile_tests() -> list[Test]:
         test("hostile/asan-shortly", 3600, "short", after="asan/build",
              QEMU_BUILD=str(ASAN), HOSTILE_PATIENCE="4", **SANITIZER_ENV),
         test("functional/hostile-docs", 60, "--check-docs")]
+
+
+def event_tests() -> list[Test]:
+    """What the table of events says is so without isolation."""
+    script = str(TOP / "scripts/lib/events_docs.py")
+    return [Test(f"events/{event.name}", (PYTHON, script, "off", event.name),
+                 300, TOP, after=FETCHED) for event in events_docs.events()]
 
 
 def tool_tests(group: str, *runs: tuple[str, int, str, str]) -> list[Test]:
@@ -321,4 +331,4 @@ def all_tests() -> list[Test]:
                         "messages --seconds 120")) +
             tool_tests("mutation", ("ring-files", 10800, "mutate.py", "")) +
             code_tests() + asan_tests() + slow_tests() +
-            package_tests() + port_tests(functional))
+            package_tests() + event_tests() + port_tests(functional))

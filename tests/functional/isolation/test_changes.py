@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from events import event
 from harness import GuestVm, IsolationTest, wait_until
 from vhost_user_proxy import GET_FEATURES, SET_FEATURES, Message
 
@@ -74,6 +75,10 @@ class Changes(IsolationTest):
         self.verify_image(image, "--size", "32M", "--generation", "7")
         self.assertEqual(self.wrong, [], "asked for what was not offered")
 
+    @event("Disk",
+           "The next backend lacks event indices or indirect descriptors.",
+           "Nothing.",
+           off="No request is completed any more.")
     def test_with_other_rings(self) -> None:
         """Which is between QEMU and the backend."""
         image = self.make_disk("32M")
@@ -86,6 +91,10 @@ class Changes(IsolationTest):
             self.expect_progress(vm)
         self.finish(vm, image)
 
+    @event("Disk",
+           "The next backend lacks a feature that the driver uses.",
+           "Requests wait for a backend that has it.",
+           off="Requests fail.")
     def test_without_a_feature_of_the_driver(self) -> None:
         image = self.make_disk("32M")
         vm = self.start(image, LOAD)
@@ -104,6 +113,8 @@ class Changes(IsolationTest):
         self.assertIn("lacks features that the driver uses (0x4000)",
                       vm.qemu_log())
 
+    @event("Disk", "The disk has grown while its backend was away.",
+           "The new size.")
     def test_with_a_larger_disk(self) -> None:
         image = self.make_disk("32M")
         vm = self.start(image, GROW)

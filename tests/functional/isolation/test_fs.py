@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 
+from events import event
 from harness import GuestVm, isolation_args, on_both_threads, wait_until
 import fs_load
 
@@ -80,6 +81,10 @@ class FileSystem:
         self.expect_ok(vm)
         fs_load.tree("check", self.share / "tree", self.xattrs)
 
+    @event("File system",
+           "The VM is stopped and goes on under load.",
+           "Nothing.",
+           off="No answer any more: the daemon ends the connection.")
     def test_stop_and_cont_under_load(self) -> None:
         vm = self.start()
         self.stop_and_cont(vm, 60, 0.08)
@@ -95,6 +100,8 @@ class FileSystem:
         vm.wait_serial("^UNPLUG now")
         self.plug_anew(vm)
 
+    @event("File system", "The daemon ends, and the device is plugged anew.",
+           "No answer until then.")
     def test_daemon_ends_and_the_device_is_plugged_anew(self) -> None:
         """As it does over a request that is too short, whoever sends it."""
         vm = self.start(UNPLUG)
@@ -121,6 +128,9 @@ class FileSystem:
         self.expect_ok(vm)
         fs_load.tree("check", self.share / "host", self.xattrs, 1)
 
+    @event("File system",
+           "The VM is saved under load, and loaded with another daemon.",
+           "Nothing.")
     def test_saved_under_load_and_loaded(self) -> None:
         """The daemon's own state travels too; guest RAM is not its matter."""
         source = self.start()

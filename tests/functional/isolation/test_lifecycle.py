@@ -7,6 +7,7 @@ import hashlib
 import time
 from pathlib import Path
 
+from events import event
 from harness import GuestVm, on_both_threads, wait_until
 from test_data import SMALLEST_REGION
 
@@ -100,6 +101,9 @@ class Lifecycle:
         self.expect_ok(vm)
         self.verify_image(self.image, "--generation", "7")
 
+    @event("Disk",
+           "The VM is stopped and goes on under load, a hundred times.",
+           "Nothing.")
     def test_stop_and_cont_a_hundred_times(self) -> None:
         vm = self.start(LOAD)
         self.stop_and_cont(vm, 100, 0.06)
@@ -137,11 +141,18 @@ class Lifecycle:
             time.sleep(0.3)
         self.finish(vm)
 
+    @event("Disk",
+           "The machine is reset under load.",
+           "Nothing but the reset.",
+           off="It may not start again: the storage daemon ends the "
+               "connection.")
     def test_guest_reset_under_load(self) -> None:
         vm = self.start(LOAD, reboots=True)
         self.reset_under_load(vm, 4)
         self.finish(vm)
 
+    @event("Disk", "The driver is unbound under load, and bound again.",
+           "Nothing that its driver does not do.")
     def test_driver_unbound_and_bound_under_load(self) -> None:
         vm = self.start(UNBIND)
         self.expect_ok(vm)
@@ -152,6 +163,8 @@ class Lifecycle:
         self.expect_ok(vm)
         self.verify_image(self.image, "--generation", "7")
 
+    @event("Disk", "It is unplugged under load, and plugged again.",
+           "Another disk, with what was on the first.")
     def test_unplugged_under_load_and_plugged_again(self) -> None:
         vm = self.start(UNPLUG)
         vm.wait_serial("^UNPLUG now")
@@ -172,6 +185,13 @@ class Lifecycle:
             options["iothread"] = "io0"
         return options
 
+    @event("Disk",
+           "The VM is stopped with requests that its backend does not "
+           "complete in time.",
+           "Nothing: they are completed later, and its memory stays as it "
+           "is meanwhile.",
+           off="No request is completed any more: the storage daemon ends "
+               "the connection.")
     def test_stop_while_requests_are_slow(self) -> None:
         """Requests that the backend still has at the deadline are kept."""
         image = self.make_disk("32M")
@@ -192,6 +212,11 @@ class Lifecycle:
         self.expect_ok(vm)
         self.verify_image(image, "--size", "256K", "--generation", "7")
 
+    @event("Disk",
+           "The machine is reset while the backend has requests.",
+           "Nothing but the reset.",
+           off="It does not start again: the storage daemon ends the "
+               "connection.")
     def test_guest_reset_while_requests_are_slow(self) -> None:
         """What the backend still has belongs to a guest that is no more."""
         image = self.make_disk("32M")

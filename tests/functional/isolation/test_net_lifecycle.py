@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from events import event
 from harness import LaunchRefused, on_both_threads, wait_until
 from net_case import Frames
 from net_frames import LARGEST, OFFLOADED
@@ -115,6 +116,8 @@ class Lifecycle(Frames):
         self.console.run(CALM)
         self.check_exact()
 
+    @event("Network", "The machine is reset under load.",
+           "Nothing but the reset.")
     def test_guest_is_reset(self) -> None:
         self.start(queues=2, reboots=True)
         self.console.run(FLOOD)
@@ -176,6 +179,8 @@ class Lifecycle(Frames):
         wait_until(lambda: self.vm.cmd("query-status")["running"], 60,
                    "the guest to run")
 
+    @event("Network", "The VM is saved under load, and loaded.",
+           "Nothing but frames that are lost meanwhile.")
     def test_guest_is_saved_and_loaded(self) -> None:
         # Only what can connect again can be saved.
         self.start(queues=2, guest_packed=self.isolated, packed=True,
@@ -186,6 +191,9 @@ class Lifecycle(Frames):
         self.console.run(CALM)
         self.check_exact()
 
+    @event("Network",
+           "The backend is replaced; then the VM is saved, and loaded.",
+           "The link goes and comes back.")
     def test_guest_is_saved_after_its_backend_was_replaced(self) -> None:
         # No frame comes meanwhile, so the successor fetches no buffer.
         self.start(queues=2, guest_packed=self.isolated, packed=True,
@@ -197,6 +205,8 @@ class Lifecycle(Frames):
         self.save_and_load()
         self.check_exact()
 
+    @event("Network", "The backend is killed under load, and started again.",
+           "The link goes and comes back; frames are lost meanwhile.")
     def test_backend_dies_with_frames_under_way(self) -> None:
         # Stock QEMU loses its place in a packed ring then.
         self.start(queues=2, guest_packed=self.isolated, packed=True,

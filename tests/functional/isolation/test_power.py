@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from events import event
 import small_load
 from harness import PATIENCE, GuestVm, IsolationTest, guest, wait_until
 from test_lifecycle import LOAD, SLOW
@@ -131,6 +132,7 @@ class Power(IsolationTest):
         vm.cmd("system_wakeup")
         vm.wait_serial("^POWER awake", 60, so_far)
 
+    @event("Disk", "Sleep (S3) under load.", "Nothing.")
     def test_sleeps_and_wakes(self) -> None:
         vm = self.start(STRESS + SLEEP + FINISH)
         vm.wait_serial("^LOAD progress")
@@ -139,6 +141,8 @@ class Power(IsolationTest):
             self.wake(vm, self.fall_asleep(vm))
         self.finish(vm)
 
+    @event("Disk", "Sleep with a slow backend.",
+           "It is longer until it sleeps.")
     def test_sleeps_once_what_is_slow_is_done(self) -> None:
         self.iothread = True
         vm = self.start(SLOW_SLEEP, iops=IOPS)
@@ -146,6 +150,11 @@ class Power(IsolationTest):
         self.wake(vm, self.fall_asleep(vm))
         self.finish_slow(vm)
 
+    @event("Disk",
+           "Sleep while the backend is away; the backend goes while the "
+           "guest sleeps.",
+           "It cannot fall asleep without a backend.  Nothing of what "
+           "happens while it sleeps.")
     def test_backend_goes_around_a_sleep(self) -> None:
         self.iothread = True
         vm = self.start(STRESS + SLEEP + FINISH)
@@ -167,6 +176,9 @@ class Power(IsolationTest):
         self.backend.start()
         self.finish(vm)
 
+    @event("Disk",
+           "Hibernation (S4) under load, and another QEMU when it wakes.",
+           "Nothing.")
     def test_hibernates(self) -> None:
         """To a second disk, which is isolated too; QEMU ends meanwhile."""
         self.iothread = True
@@ -231,19 +243,30 @@ class Power(IsolationTest):
         vm.wait_serial("^GUEST ready", 60, self.leave(vm))
         self.finish_slow(vm)
 
+    @event("Disk", "Another kernel (kexec) under load.",
+           "Nothing but its new kernel.")
     def test_kexec(self) -> None:
         vm = self.start_with_next(KEXEC)
         vm.wait_serial("^LOAD progress")
         vm.wait_serial("^GUEST ready", 60, self.leave(vm))
         self.finish(vm)
 
+    @event("Disk", "Another kernel while the backend is away.",
+           "Requests of the new kernel wait for the next backend.")
     def test_kexec_without_a_backend(self) -> None:
         self.iothread = True
         self.leave_without_backend(KEXEC)
 
+    @event("Disk",
+           "A crash, and the kernel for that, while the backend is away.",
+           "Requests of the new kernel wait for the next backend.")
     def test_crash_without_a_backend(self) -> None:
         self.leave_without_backend(CRASH)
 
+    @event("Disk",
+           "A crash, and the kernel for that, while the backend has "
+           "requests.",
+           "Nothing but its new kernel.")
     def test_crash_while_requests_are_slow(self) -> None:
         self.iothread = True
         self.leave_slow(CRASH)

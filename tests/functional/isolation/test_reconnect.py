@@ -10,6 +10,7 @@ import sys
 import time
 from typing import Callable
 
+from events import event
 from harness import (GuestVm, LaunchRefused, on_both_threads,
                      wait_until)
 from test_lifecycle import LOAD, memory_digest
@@ -63,6 +64,8 @@ class Reconnect:
         self.expect_ok(vm)
         self.verify_image(self.image, "--generation", "7")
 
+    @event("Disk", "The backend is killed under load, and started again.",
+           "Nothing: requests wait.")
     def test_backend_killed_and_started_again(self) -> None:
         vm = self.start()
         for _ in range(4):
@@ -72,6 +75,11 @@ class Reconnect:
             self.expect_progress(vm)
         self.finish(vm)
 
+    @event("Disk",
+           "The backend is killed when it has done requests that came later "
+           "than what it still has, and started again.",
+           "Nothing: requests wait.",
+           off="Requests are lost.")
     def test_backend_killed_with_gaps(self) -> None:
         """It has done requests that came later than what it still has."""
         self.image = self.make_disk("8M")
@@ -92,6 +100,8 @@ class Reconnect:
         self.expect_progress(vm)
         self.finish(vm)
 
+    @event("Disk", "The backend is replaced while the VM is stopped.",
+           "Nothing.")
     def test_backend_replaced_while_the_vm_is_paused(self) -> None:
         vm = self.start()
         for _ in range(2):
@@ -107,6 +117,8 @@ class Reconnect:
             self.expect_progress(vm)
         self.finish(vm)
 
+    @event("Disk", "The VM is stopped and goes on while the backend is away.",
+           "Nothing: requests wait.")
     def test_backend_dead_while_the_vm_stops_and_goes_on(self) -> None:
         vm = self.start()
         self.backend.kill()
@@ -119,6 +131,11 @@ class Reconnect:
         self.expect_progress(vm)
         self.finish(vm)
 
+    @event("Disk",
+           "The connection ends at any message of the start of the next "
+           "one.",
+           "Nothing: requests wait.",
+           off="No request is completed any more.")
     def test_connection_cut_at_each_message_of_a_new_start(self) -> None:
         vm = self.start(through_proxy=True)
         for step in range(1, MAX_STEPS):

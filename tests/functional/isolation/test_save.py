@@ -11,6 +11,7 @@ import time
 import unittest
 from pathlib import Path
 
+from events import event
 from harness import TOP, GuestVm, on_both_threads, wait_until
 from test_lifecycle import LOAD, SLOW
 
@@ -57,6 +58,7 @@ class Save:
         vm.cmd("migrate", uri=f"file:{path}")
         return self.wait_migration(vm)
 
+    @event("Disk", "The VM is saved under load, and loaded.", "Nothing.")
     def test_saved_under_load_and_loaded(self) -> None:
         image = self.make_disk("32M")
         self.backend = self.start_backend(image)
@@ -87,6 +89,10 @@ class Save:
                    "requests to be out")
         return vm
 
+    @event("Disk",
+           "The VM is saved while the backend has requests, and loaded.",
+           "Nothing: they are completed where it is loaded.",
+           off="Not possible: QEMU keeps no requests.")
     def test_requests_that_are_out_travel(self) -> None:
         """Where it is loaded they are the first that are done."""
         image = self.make_disk("32M")
@@ -161,6 +167,7 @@ class Save:
             vm.cmd("migrate", uri=f"file:{self.work / 'state'}")
         self.assertEqual(vm.cmd("query-status")["status"], "running")
 
+    @event("Disk", "Memory is plugged in under load.", "The memory.")
     def test_memory_plugged_under_load(self) -> None:
         """Guest memory changes under the rings that are in use."""
         image = self.make_disk("32M")

@@ -4,8 +4,8 @@
 vhost-device-vsock 0.3.0 cannot have that, with isolation or without: it looks
 for a buffer of the guest at once, takes a queue that was stopped for an error,
 and the thread that serves the queues ends.  Nothing is carried any more until
-the daemon is started again.  So a transfer afterwards may fail if that thread is
-gone, and for no other reason.
+the daemon is started again.  So a transfer afterwards may fail if that thread
+is gone, and for no other reason.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 
+from events import event
 import small_load
 from harness import (GuestVm, IsolationTest, Program, debian, guest,
                      isolation_args, socket_folder)
@@ -77,6 +78,11 @@ class Vsock(IsolationTest):
             except OSError:
                 pass
 
+    @event("Socket",
+           "The host connects while the VM is stopped (vhost-device-vsock "
+           "0.3.0).",
+           "Nothing is carried any more, until the daemon is started again "
+           "and the device plugged anew.")
     def test_host_connects_while_the_vm_is_stopped(self) -> None:
         vm = self.start()
         self.assertEqual(self.transfer(vm), "good")
