@@ -81,10 +81,6 @@ class FileSystem:
         self.expect_ok(vm)
         fs_load.tree("check", self.share / "tree", self.xattrs)
 
-    @event("File system",
-           "The VM is stopped and goes on under load.",
-           "Nothing.",
-           off="No answer any more: the daemon ends the connection.")
     def test_stop_and_cont_under_load(self) -> None:
         vm = self.start()
         self.stop_and_cont(vm, 60, 0.08)

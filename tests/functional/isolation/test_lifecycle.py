@@ -141,11 +141,6 @@ class Lifecycle:
             time.sleep(0.3)
         self.finish(vm)
 
-    @event("Disk",
-           "The machine is reset under load.",
-           "Nothing but the reset.",
-           off="It may not start again: the storage daemon ends the "
-               "connection.")
     def test_guest_reset_under_load(self) -> None:
         vm = self.start(LOAD, reboots=True)
         self.reset_under_load(vm, 4)
