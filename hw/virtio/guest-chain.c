@@ -12,6 +12,10 @@
  * So memory that is not RAM is refused.  The guest can bring that about at any
  * moment, also between pop and completion.
  *
+ * Behind an IOMMU, addresses are those of guest-iotlb.h.  A buffer is looked up
+ * before it is copied, all of it, and what is to be written is remembered by its
+ * place in guest memory.
+ *
  * Completions enter the used ring with virtqueue_fill() and an element that has
  * no buffers: nothing was mapped, so nothing is to be unmapped.
  *
@@ -67,9 +71,23 @@ static void guest_ram_mark_dirty(MemoryRegion *mr, void *host, hwaddr offset,
     address_space_cache_invalidate(&written, 0, len);
 }
 
+GuestReach guest_chain_reach(GuestQueue *queue, hwaddr addr, uint32_t len,
+                             bool is_write, VirtQueueBuf *piece)
+{
+    hwaddr gpa = addr, bytes = len;
+    GuestReach reach = GUEST_REACH_NOW;
+
+    if (queue->iotlb) {
+        reach = guest_iotlb_find(queue->iotlb, addr, is_write, &gpa, &bytes);
+    }
+    piece->addr = gpa;
+    piece->len = MIN(bytes, len);
+    return reach;
+}
+
 bool guest_chain_read(GuestQueue *queue, const VirtQueueBuf *buf, void *dest)
 {
-    FlatView *fv = address_space_to_flatview(queue->vdev->dma_as);
+    FlatView *fv = address_space_to_flatview(virtio_ring_as(queue->vdev));
     uint8_t *to = dest;
     hwaddr done = 0;
 
@@ -88,20 +106,18 @@ bool guest_chain_read(GuestQueue *queue, const VirtQueueBuf *buf, void *dest)
     return true;
 }
 
-bool guest_chain_write(GuestQueue *queue, const VirtQueueBuf *buf,
-                       const void *src, uint32_t len)
+static bool guest_ram_write(AddressSpace *as, hwaddr addr, const void *src,
+                            uint32_t len)
 {
-    FlatView *fv = address_space_to_flatview(queue->vdev->dma_as);
+    FlatView *fv = address_space_to_flatview(as);
     const uint8_t *from = src;
     hwaddr done = 0;
-
-    assert(len <= buf->len);
 
     while (done < len) {
         hwaddr part = len - done;
         hwaddr offset;
         void *host;
-        MemoryRegion *mr = guest_ram_find(fv, buf->addr + done, &offset, &part,
+        MemoryRegion *mr = guest_ram_find(fv, addr + done, &offset, &part,
                                           true);
 
         if (!mr) {
@@ -115,10 +131,32 @@ bool guest_chain_write(GuestQueue *queue, const VirtQueueBuf *buf,
     return true;
 }
 
+bool guest_chain_write(GuestQueue *queue, const VirtQueueBuf *buf,
+                       const void *src, uint32_t len)
+{
+    assert(len <= buf->len);
+    return guest_ram_write(virtio_ring_as(queue->vdev), buf->addr, src, len);
+}
+
+bool guest_chain_write_piece(GuestQueue *queue, const VirtQueueBuf *piece,
+                             const void *src)
+{
+    return guest_ram_write(&address_space_memory, piece->addr, src, piece->len);
+}
+
 VirtQueueChainResult guest_chain_pop(GuestQueue *queue, VirtQueueChain *chain,
                                      const char **fault)
 {
-    return virtqueue_pop_chain(queue->vq, chain, fault);
+    unsigned wanted = queue->iotlb ? guest_iotlb_wanted(queue->iotlb) : 0;
+    VirtQueueChainResult result = virtqueue_pop_chain(queue->vq, chain, fault);
+
+    /*
+     * Perhaps it was another queue that wanted something: then this one is
+     * woken too, and what is bad is so the next time.
+     */
+    queue->asks = result == VIRTQUEUE_CHAIN_BAD && queue->iotlb &&
+                  guest_iotlb_wanted(queue->iotlb) != wanted;
+    return queue->asks ? VIRTQUEUE_CHAIN_EMPTY : result;
 }
 
 void guest_chain_unpop(GuestQueue *queue, const VirtQueueChain *chain)
@@ -131,10 +169,52 @@ bool guest_chain_restore(GuestQueue *queue, unsigned slots)
     return virtqueue_restore_popped(queue->vq, slots);
 }
 
+static GuestReach reach_area(GuestIotlb *iotlb, hwaddr addr, hwaddr size,
+                             bool is_write)
+{
+    GuestReach worst = GUEST_REACH_NOW;
+    hwaddr gpa, len;
+
+    for (hwaddr done = 0; done < size; done += len) {
+        GuestReach reach = guest_iotlb_find(iotlb, addr + done, is_write,
+                                            &gpa, &len);
+
+        worst = MAX(worst, reach);
+    }
+    return worst;
+}
+
+GuestReach guest_chain_reach_rings(const GuestQueue *queue)
+{
+    VirtIODevice *vdev = queue->vdev;
+    GuestIotlb *iotlb = queue->iotlb;
+    int n = virtio_get_queue_index(queue->vq);
+    hwaddr desc = virtio_queue_get_desc_addr(vdev, n);
+    hwaddr desc_size = virtio_queue_get_desc_size(vdev, n);
+    hwaddr used = virtio_queue_get_used_addr(vdev, n);
+    hwaddr used_size = virtio_queue_get_used_size(vdev, n);
+    GuestReach worst;
+
+    if (!iotlb) {
+        return GUEST_REACH_NOW;
+    }
+    worst = reach_area(iotlb, virtio_queue_get_avail_addr(vdev, n),
+                       virtio_queue_get_avail_size(vdev, n), false);
+    worst = MAX(worst, reach_area(iotlb, desc, desc_size, false));
+    /* QEMU's accessors read what they write. */
+    worst = MAX(worst, reach_area(iotlb, used, used_size, false));
+    worst = MAX(worst, reach_area(iotlb, used, used_size, true));
+    if (virtio_vdev_has_feature(vdev, VIRTIO_F_RING_PACKED)) {
+        worst = MAX(worst, reach_area(iotlb, desc, desc_size, true));
+    }
+    return worst;
+}
+
 bool guest_chain_usable(GuestQueue *queue)
 {
     return !virtio_device_disabled(queue->vdev) &&
-           virtqueue_rings(queue->vq) != VIRTQUEUE_RINGS_UNUSABLE;
+           virtqueue_rings(queue->vq) != VIRTQUEUE_RINGS_UNUSABLE &&
+           guest_chain_reach_rings(queue) == GUEST_REACH_NOW;
 }
 
 /*

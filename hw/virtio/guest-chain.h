@@ -8,23 +8,33 @@
 #ifndef HW_VIRTIO_GUEST_CHAIN_H
 #define HW_VIRTIO_GUEST_CHAIN_H
 
+#include "guest-iotlb.h"
 #include "virtio-chain.h"
 
 /**
  * GuestQueue - a VirtQueue as the data path sees it
  * @vdev: the device
  * @vq: the queue
+ * @iotlb: where the ring and the buffers of its chains are; NULL: there is no
+ *     IOMMU.  Changes only while nobody owns the queue.
  * @refused: QEMU would not take one that was pushed since the last flush
+ * @asks: what is to be popped next is behind an IOMMU that is being asked
  *
  * All functions below are for the queue's owner only.
  */
 typedef struct GuestQueue {
     VirtIODevice *vdev;
     VirtQueue *vq;
+    GuestIotlb *iotlb;
     bool refused;
+    bool asks;
 } GuestQueue;
 
-/** guest_chain_pop() - virtqueue_pop_chain() on @queue */
+/**
+ * guest_chain_pop() - virtqueue_pop_chain() on @queue
+ *
+ * EMPTY too while @asks of @queue is set: GuestIotlbUser.again follows.
+ */
 VirtQueueChainResult guest_chain_pop(GuestQueue *queue, VirtQueueChain *chain,
                                      const char **fault);
 
@@ -58,6 +68,28 @@ bool guest_chain_restore(GuestQueue *queue, unsigned slots);
 bool guest_chain_is_newest(GuestQueue *queue, const VirtQueueChain *chain);
 
 /**
+ * guest_chain_reach() - where is a part of a buffer?
+ * @queue: the queue
+ * @addr: of the device
+ * @len: bytes, not 0
+ * @is_write: to be written, else to be read
+ * @piece: set unless NEVER is returned: what can be had at once.  Its length is
+ *     at most @len, its address one of guest memory, on NOW only.
+ *
+ * Without an IOMMU the piece is the whole, and nothing was looked at.
+ */
+GuestReach guest_chain_reach(GuestQueue *queue, hwaddr addr, uint32_t len,
+                             bool is_write, VirtQueueBuf *piece);
+
+/**
+ * guest_chain_reach_rings() - can the rings be accessed?
+ * @queue: the queue
+ *
+ * Any thread.  NOW without an IOMMU.
+ */
+GuestReach guest_chain_reach_rings(const GuestQueue *queue);
+
+/**
  * guest_chain_read() - copy one guest buffer out
  * @queue: the queue
  * @buf: a device-readable buffer
@@ -85,6 +117,17 @@ bool guest_chain_read(GuestQueue *queue, const VirtQueueBuf *buf, void *dest);
  */
 bool guest_chain_write(GuestQueue *queue, const VirtQueueBuf *buf,
                        const void *src, uint32_t len);
+
+/**
+ * guest_chain_write_piece() - guest_chain_write(), to all of a piece
+ * @queue: the queue
+ * @piece: as guest_chain_reach() has set it, perhaps long ago: a driver that
+ *     unmaps a buffer which is out gets it written all the same, as from QEMU's
+ *     own devices
+ * @src: as many bytes
+ */
+bool guest_chain_write_piece(GuestQueue *queue, const VirtQueueBuf *piece,
+                             const void *src);
 
 /**
  * guest_chain_push() - enter one completion
@@ -119,7 +162,7 @@ bool guest_chain_flush(GuestQueue *queue, unsigned count, bool *called);
  * guest_chain_usable() - can requests be completed now?
  *
  * Not while the guest has taken bus mastering away or has put the rings where
- * there is no RAM: QEMU would drop the completion.
+ * there is no RAM, or where nobody knows: QEMU would drop the completion.
  */
 bool guest_chain_usable(GuestQueue *queue);
 

@@ -152,8 +152,8 @@ static void isolated_queue_run_forward(IsolatedQueue *q,
             guest_chain_suppress_kicks(&q->guest);
         }
         isolated_queue_pass(q, budget, isolated_queue_forward);
-        /* A waiting request is woken by a completion, not by a kick. */
-    } while (isolated_queue_go_on(q, budget) && !q->next_unsent &&
+        /* A waiting request is woken by what it waits for, not by a kick. */
+    } while (isolated_queue_go_on(q, budget) && !isolated_queue_waits(q) &&
              isolated_queue_arm_guest(q));
 }
 
@@ -173,7 +173,7 @@ static void isolated_queue_run_return(IsolatedQueue *q, IsolatedBudget *budget)
     } while (go_on && isolated_queue_arm_backend(q));
 
     isolated_queue_trim_later(q);
-    if (go_on && q->next_unsent) {
+    if (go_on && isolated_queue_waits(q)) {
         isolated_queue_run_forward(q, budget);
     }
 }
@@ -248,7 +248,7 @@ static bool guest_has_work(void *opaque)
 {
     IsolatedQueue *q = queue_of_guest_kick(opaque);
 
-    return !q->next_unsent && guest_chain_pending(&q->guest);
+    return !isolated_queue_waits(q) && guest_chain_pending(&q->guest);
 }
 
 static void on_guest_work(EventNotifier *n)
@@ -271,7 +271,7 @@ static void guest_poll_end(EventNotifier *n)
     IsolatedQueue *q = queue_of_guest_kick(n);
 
     q->guest_polled = false;
-    if (!q->next_unsent) {
+    if (!isolated_queue_waits(q)) {
         guest_chain_arm_kicks(&q->guest);
     }
 }
@@ -343,12 +343,20 @@ void isolated_queue_attach(IsolatedQueue *q, AioContext *ctx, bool bql)
     isolated_queue_set_state(q, ISOLATED_QUEUE_RUNNING);
     isolated_queue_watch(q, !bql);
     isolated_queue_run_both(q);
-    if (!isolated_queue_broken(q)) {
+    if (!q->woken && !isolated_queue_broken(q)) {
         /*
          * Backends start a ring at its first kick, and after a resume their
          * event index may promise a kick that went to an earlier eventfd.
          */
         isolated_queue_kick(q);
+        q->woken = true;
+    }
+}
+
+void isolated_queue_look_again(IsolatedQueue *q)
+{
+    if (q->ctx) {
+        qemu_bh_schedule(q->again);
     }
 }
 

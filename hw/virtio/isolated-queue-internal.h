@@ -21,6 +21,20 @@
 #include "isolated-queue.h"
 
 /**
+ * IsolatedPiece - part of a buffer that is one piece in guest memory
+ * @guest: where it is there
+ * @buf: index of the buffer
+ * @offset: of the piece in the buffer
+ * @before: device-writable bytes of the request before it
+ */
+typedef struct IsolatedPiece {
+    VirtQueueBuf guest;
+    unsigned buf;
+    uint32_t offset;
+    uint64_t before;
+} IsolatedPiece;
+
+/**
  * IsolatedRequest - one request between the guest's pop and its completion
  * @next: in IsolatedQueue's @in_flight or @orphans
  * @done: in its @completed or @spare
@@ -31,6 +45,8 @@
  * @span_bytes: size of the span; 0: it has none
  * @descs: descriptors of the shadow ring that it takes, once it was sent
  * @len: bytes written to it, once the backend has completed it
+ * @pieces: where its device-writable bytes go, in order, if the queue is behind
+ *     an IOMMU; of @max_pieces, @num_pieces are set
  * @sent: the shadow ring holds it
  * @orphan: the guest was reset under it: nothing of it may reach the guest
  */
@@ -44,6 +60,8 @@ typedef struct IsolatedRequest {
     uint64_t span_bytes;
     uint16_t descs;
     uint32_t len;
+    IsolatedPiece *pieces;
+    unsigned num_pieces, max_pieces;
     bool sent;
     bool orphan;
 } IsolatedRequest;
@@ -55,11 +73,13 @@ typedef QSIMPLEQ_HEAD(, IsolatedRequest) IsolatedDoneList;
  * IsolatedSendResult - what became of a request on its way to the backend
  * @ISOLATED_SEND_OK: the shadow ring holds it, unpublished
  * @ISOLATED_SEND_LATER: no room in ring or region now; nothing was touched
+ * @ISOLATED_SEND_ASKS: an IOMMU is being asked; nothing was touched
  * @ISOLATED_SEND_FAULT: it can never go; the queue is BROKEN
  */
 typedef enum IsolatedSendResult {
     ISOLATED_SEND_OK,
     ISOLATED_SEND_LATER,
+    ISOLATED_SEND_ASKS,
     ISOLATED_SEND_FAULT,
 } IsolatedSendResult;
 
@@ -70,6 +90,7 @@ struct IsolatedQueue {
     /* The thread that holds the BQL, while nobody owns the queue. */
     IsolatedLink *link;
     AioContext *ctx;            /* not NULL: attached                        */
+    bool woken;                 /* the backend was kicked since it has the ring */
     bool bql;                   /* @ctx's thread holds it in handlers        */
     QEMUBH *again;              /* in @ctx: over budget, go on later         */
     EventNotifier guest_kick;   /* borrowed fd: VirtQueue's host notifier    */
@@ -119,6 +140,12 @@ static inline void isolated_count(Stat64 *counter, int64_t n)
 static inline bool isolated_queue_broken(const IsolatedQueue *q)
 {
     return q->state == ISOLATED_QUEUE_BROKEN;
+}
+
+/** isolated_queue_waits() - is there nothing to forward, whatever the guest has? */
+static inline bool isolated_queue_waits(const IsolatedQueue *q)
+{
+    return q->next_unsent || q->guest.asks;
 }
 
 /**

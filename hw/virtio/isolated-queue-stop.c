@@ -81,6 +81,18 @@ void isolated_queue_connect(IsolatedQueue *q, IsolatedLink *link)
     }
 }
 
+void isolated_queue_translate(IsolatedQueue *q, GuestIotlb *iotlb)
+{
+    assert(!q->ctx);
+    q->guest.iotlb = iotlb;
+    q->guest.asks = false;
+}
+
+GuestReach isolated_queue_reach_rings(const IsolatedQueue *q)
+{
+    return guest_chain_reach_rings(&q->guest);
+}
+
 void isolated_queue_disconnect(IsolatedQueue *q)
 {
     IsolatedRequest *req, *following;
@@ -99,6 +111,7 @@ void isolated_queue_disconnect(IsolatedQueue *q)
     }
     stat64_set(&q->stats.orphans, 0);
     stat64_set(&q->stats.high_water, 0);
+    q->woken = false;
     q->link = NULL;
 }
 
@@ -167,6 +180,7 @@ void isolated_queue_stopped(IsolatedQueue *q, uint32_t raw_base, bool alive)
     unsigned kept;
     uint16_t num;
 
+    q->woken = false;
     if (alive && q->link) {
         /* Nothing that the backend completed before it answered is lost. */
         isolated_queue_drain(q);

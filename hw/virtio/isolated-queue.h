@@ -12,6 +12,7 @@
 #include "qemu/event_notifier.h"
 #include "qemu/stats64.h"
 #include "bounce.h"
+#include "guest-iotlb.h"
 #include "shadow-ring.h"
 
 typedef struct VirtIODevice VirtIODevice;
@@ -204,6 +205,18 @@ void isolated_queue_free(IsolatedQueue *q);
 void isolated_queue_connect(IsolatedQueue *q, IsolatedLink *link);
 
 /**
+ * isolated_queue_translate() - where ring and buffers of the guest are
+ * @q: not RUNNING
+ * @iotlb: borrowed; NULL: at their addresses
+ *
+ * BQL held.
+ */
+void isolated_queue_translate(IsolatedQueue *q, GuestIotlb *iotlb);
+
+/** isolated_queue_reach_rings() - guest_chain_reach_rings(); any thread */
+GuestReach isolated_queue_reach_rings(const IsolatedQueue *q);
+
+/**
  * isolated_queue_disconnect() - the connection is gone
  * @q: not RUNNING
  *
@@ -221,8 +234,9 @@ IsolatedLink *isolated_queue_link(const IsolatedQueue *q);
  * @bql: whether @ctx's thread holds the BQL when it runs handlers
  *
  * Called in @ctx's home thread, with the BQL held by it or by a thread that
- * waits for it.  Sends what is kept, kicks once whatever the backend's event
- * index says, and looks at both rings.  A BROKEN queue is not attached.
+ * waits for it.  Sends what is kept, and looks at both rings.  The first time
+ * since the backend got the ring it kicks once, whatever its event index says.
+ * A BROKEN queue is not attached.
  */
 void isolated_queue_attach(IsolatedQueue *q, AioContext *ctx, bool bql);
 
@@ -235,6 +249,14 @@ void isolated_queue_attach(IsolatedQueue *q, AioContext *ctx, bool bql);
  * looks at the ring anyway.
  */
 void isolated_queue_detach(IsolatedQueue *q);
+
+/**
+ * isolated_queue_look_again() - an IOMMU has answered
+ * @q: any; nothing happens if it is not attached
+ *
+ * BQL held.
+ */
+void isolated_queue_look_again(IsolatedQueue *q);
 
 /** isolated_queue_attached() - whether a context owns it.  BQL held. */
 bool isolated_queue_attached(const IsolatedQueue *q);

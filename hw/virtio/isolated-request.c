@@ -81,6 +81,11 @@ static void request_shrink(IsolatedQueue *q, IsolatedRequest *req)
         g_clear_pointer(&req->chain.bufs, g_free);
         g_clear_pointer(&req->bufs, g_free);
     }
+    if (req->max_pieces > BUFS_SMALL) {
+        req->max_pieces = 0;
+        g_clear_pointer(&req->pieces, g_free);
+    }
+    req->num_pieces = 0;
 }
 
 void isolated_request_recycle(IsolatedQueue *q, IsolatedRequest *req)
@@ -110,6 +115,7 @@ void isolated_request_free(IsolatedRequest *req)
 {
     g_free(req->chain.bufs);
     g_free(req->bufs);
+    g_free(req->pieces);
     g_free(req);
 }
 
@@ -211,6 +217,59 @@ static void *request_host(const IsolatedQueue *q, const IsolatedRequest *req,
     return region->host + (req->bufs[i].addr - region->guest_base);
 }
 
+static void request_add_piece(IsolatedRequest *req, const IsolatedPiece *piece)
+{
+    IsolatedPiece *last = req->num_pieces ? &req->pieces[req->num_pieces - 1]
+                                          : NULL;
+
+    if (last && last->buf == piece->buf &&
+        last->guest.addr + last->guest.len == piece->guest.addr) {
+        last->guest.len += piece->guest.len;
+        return;
+    }
+    if (req->num_pieces == req->max_pieces) {
+        req->max_pieces = MAX(BUFS_LEAST, req->max_pieces * 2);
+        req->pieces = g_renew(IsolatedPiece, req->pieces, req->max_pieces);
+    }
+    req->pieces[req->num_pieces++] = *piece;
+}
+
+/*
+ * Behind an IOMMU: find every byte of it, so that all of it can be copied now,
+ * and what the backend writes can be copied later whatever is unmapped by then.
+ * It goes on after what is not known, so that all of that is asked for at once.
+ */
+static GuestReach request_reach(IsolatedQueue *q, IsolatedRequest *req)
+{
+    GuestReach worst = GUEST_REACH_NOW;
+    uint64_t before = 0;
+
+    req->num_pieces = 0;
+    if (!q->guest.iotlb) {
+        return GUEST_REACH_NOW;
+    }
+    for (unsigned i = 0; i < request_num_bufs(req); i++) {
+        const VirtQueueBuf *buf = &req->chain.bufs[i];
+        bool is_write = i >= req->chain.num_out;
+        IsolatedPiece piece = { .buf = i };
+
+        for (; piece.offset < buf->len; piece.offset += piece.guest.len) {
+            GuestReach reach = guest_chain_reach(&q->guest,
+                                                 buf->addr + piece.offset,
+                                                 buf->len - piece.offset,
+                                                 is_write, &piece.guest);
+
+            worst = MAX(worst, reach);
+            piece.before = before;
+            if (is_write) {
+                before += piece.guest.len;
+                request_add_piece(req, &piece);
+            }
+        }
+    }
+    return worst;
+}
+
 /*
  * Device-readable bytes are copied; device-writable ones are cleared, so that
  * a backend which says that it wrote more than it did cannot hand the guest
@@ -263,6 +322,7 @@ IsolatedSendResult isolated_request_send(IsolatedQueue *q,
     uint64_t table_offset = 0;
     BounceLayout layout;
     bool table, fresh;
+    GuestReach reach;
 
     assert(!req->sent && !req->span_bytes);
     bounce_layout_init(&layout);
@@ -278,6 +338,16 @@ IsolatedSendResult isolated_request_send(IsolatedQueue *q,
         if (request_is_hopeless(q, req, &layout)) {
             return ISOLATED_SEND_FAULT;
         }
+    }
+    reach = request_reach(q, req);
+    if (reach == GUEST_REACH_LATER) {
+        return ISOLATED_SEND_ASKS;
+    }
+    if (reach == GUEST_REACH_NEVER) {
+        isolated_queue_break(q, ISOLATED_QUEUE_FAULT_GUEST_MEMORY,
+                             "a buffer is not in RAM, or the IOMMU does not "
+                             "allow the access");
+        return ISOLATED_SEND_FAULT;
     }
     if (shadow_ring_room(q->link->ring) < (table ? 1 : num) ||
         !request_reserve(q, req, &layout, &fresh)) {
@@ -298,6 +368,26 @@ IsolatedSendResult isolated_request_send(IsolatedQueue *q,
  * and again; a backend writes into the first of them, and what is behind would
  * bring zeros to the same memory.
  */
+static bool request_copy_to_pieces(IsolatedQueue *q,
+                                   const IsolatedRequest *req, uint64_t len)
+{
+    for (unsigned i = req->num_pieces; i-- > 0;) {
+        const IsolatedPiece *piece = &req->pieces[i];
+        VirtQueueBuf guest = piece->guest;
+        const uint8_t *host = request_host(q, req, piece->buf);
+
+        if (piece->before >= len) {
+            continue;
+        }
+        guest.len = MIN(len - piece->before, guest.len);
+        if (!guest_chain_write_piece(&q->guest, &guest, host + piece->offset)) {
+            return false;
+        }
+        isolated_count(&q->stats.bytes_in, guest.len);
+    }
+    return true;
+}
+
 bool isolated_request_copy_to_guest(IsolatedQueue *q,
                                     const IsolatedRequest *req, uint64_t len)
 {
@@ -306,6 +396,9 @@ bool isolated_request_copy_to_guest(IsolatedQueue *q,
     uint64_t before = 0;
 
     assert(len <= req->chain.bytes_in);
+    if (req->num_pieces) {
+        return request_copy_to_pieces(q, req, len);
+    }
     while (before < len) {
         before += req->bufs[end++].len;
     }

@@ -18,8 +18,12 @@
     (QEMU_VERSION_MAJOR * 100 + QEMU_VERSION_MINOR < (major) * 100 + (minor))
 
 #if QEMU_OLDER_THAN(10, 1)
+#include "exec/memory.h"
+#include "exec/address-spaces.h"
 typedef void ClassInitData;
 #else
+#include "system/memory.h"
+#include "system/address-spaces.h"
 typedef const void ClassInitData;
 #endif
 

@@ -72,6 +72,7 @@ static void guest_reset(VirtIODevice *vdev)
 
     /* The device is still started if its socket has just been closed. */
     isolation_guest_pause(guest);
+    isolation_iommu_stopped(guest);
     bitmap_zero(guest->started, VIRTIO_QUEUE_MAX);
     isolation_guest_report_late(guest);
     bitmap_zero(guest->reported, VIRTIO_QUEUE_MAX);

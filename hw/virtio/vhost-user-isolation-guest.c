@@ -18,6 +18,8 @@
  * listener nobody looks at the guest, and afterwards it is asked again where
  * the rings lie.  So the data path never meets a ring that is not RAM.
  *
+ * Behind an IOMMU a queue runs when it is known where all of its ring is.
+ *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
 
@@ -52,31 +54,13 @@ typedef struct Move {
 
 static bool queue_is_runnable(VirtIOIsolation *guest, unsigned n)
 {
-    VirtQueue *vq = virtio_get_queue(guest->vdev, n);
+    IsolatedQueue *q = guest->queues[n];
 
-    return test_bit(n, guest->started) &&
-           !isolated_queue_attached(guest->queues[n]) &&
-           virtqueue_rings(vq) == VIRTQUEUE_RINGS_DIRECT;
-}
-
-/*
- * QEMU's accessors translate a ring behind an IOMMU at each access, and the
- * guest can lead any of them into a device, also into this one: a reset in the
- * middle of a completion.  Until there are accessors that go to RAM or fail,
- * such a ring is refused.
- */
-static void refuse_translated_rings(VirtIOIsolation *guest)
-{
-    for (unsigned n = 0; n < guest->num_queues; n++) {
-        VirtQueue *vq = virtio_get_queue(guest->vdev, n);
-
-        if (test_bit(n, guest->started) &&
-            virtqueue_rings(vq) == VIRTQUEUE_RINGS_TRANSLATED) {
-            isolated_queue_guest_fault(guest->queues[n],
-                                       "a ring behind an IOMMU is not "
-                                       "supported with memory-isolation=on");
-        }
-    }
+    return test_bit(n, guest->started) && !isolated_queue_attached(q) &&
+           !guest->stale &&
+           virtqueue_rings(virtio_get_queue(guest->vdev, n)) !=
+           VIRTQUEUE_RINGS_UNUSABLE &&
+           isolated_queue_reach_rings(q) == GUEST_REACH_NOW;
 }
 
 /* In the IOThread, for a thread that holds the BQL and waits. */
@@ -127,7 +111,7 @@ void isolation_guest_run(VirtIOIsolation *guest)
     if (!runstate_is_running() || guest->suspended) {
         return;
     }
-    refuse_translated_rings(guest);
+    isolation_iommu_check_rings(guest);
     for (unsigned n = 0; n < guest->num_queues; n++) {
         if (!queue_is_runnable(guest, n)) {
             continue;
@@ -169,8 +153,29 @@ static void guest_memory_commit(MemoryListener *listener)
     VirtIOIsolation *guest = container_of(listener, VirtIOIsolation, memory);
 
     guest->suspended = false;
+    isolation_iommu_changed(guest);
     isolation_guest_run(guest);
 }
+
+static void guest_pause_for_iommu(void *opaque)
+{
+    isolation_guest_pause(opaque);
+}
+
+static void guest_ask_again(void *opaque)
+{
+    VirtIOIsolation *guest = opaque;
+
+    isolation_guest_run(guest);
+    for (unsigned n = 0; n < guest->num_queues; n++) {
+        isolated_queue_look_again(guest->queues[n]);
+    }
+}
+
+static const GuestIotlbUser iotlb_user = {
+    .pause = guest_pause_for_iommu,
+    .again = guest_ask_again,
+};
 
 /* The address space is known only after the device is plugged into its bus. */
 static void guest_watch_memory(VirtIOIsolation *guest)
@@ -178,8 +183,11 @@ static void guest_watch_memory(VirtIOIsolation *guest)
     if (guest->memory_watched) {
         return;
     }
+    isolation_iommu_watch(guest, &iotlb_user);
     guest->memory = (MemoryListener) {
         .name = "vhost-user-isolation",
+        .region_add = isolation_iommu_region_add,
+        .region_del = isolation_iommu_region_del,
         .begin = guest_memory_begin,
         .commit = guest_memory_commit,
         /* Behind virtio's own, which looks up the rings anew. */
@@ -280,12 +288,14 @@ void isolation_guest_stop(VirtIOIsolation *guest)
         }
     }
     guest_drain(guest, stop_begun_ms() + guest_stop_ms(guest));
+    isolation_iommu_stopped(guest);
     bitmap_zero(guest->started, VIRTIO_QUEUE_MAX);
 }
 
 void isolation_guest_disconnect(VirtIOIsolation *guest)
 {
     isolation_guest_pause(guest);
+    isolation_iommu_stopped(guest);
     bitmap_zero(guest->started, VIRTIO_QUEUE_MAX);
     for (unsigned n = 0; n < guest->num_queues; n++) {
         isolated_queue_disconnect(guest->queues[n]);
@@ -410,6 +420,7 @@ void isolation_guest_free(VirtIOIsolation *guest)
     migrate_del_blocker(&guest->blocker);
     if (guest->memory_watched) {
         memory_listener_unregister(&guest->memory);
+        guest_iotlb_free(guest->iotlb);
     }
     qemu_del_vm_change_state_handler(guest->vm_state);
     for (unsigned n = 0; n < guest->num_queues; n++) {

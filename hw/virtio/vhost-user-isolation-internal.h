@@ -40,6 +40,8 @@
 /** Largest region. */
 #define ISOLATION_MAX_SIZE (32 * GiB)
 
+typedef struct IsolationIommu IsolationIommu;
+
 /**
  * VirtIOIsolation - the guest's side of an isolated device
  *
@@ -58,6 +60,9 @@
  * @memory: pauses the data path while memory changes under it
  * @memory_watched: @memory is registered
  * @suspended: between @memory's begin and commit
+ * @iotlb: what the device's IOMMU has said; NULL: the device has none
+ * @iommus: those in its address space
+ * @stale: the driver started the device before the IOMMU was there
  * @vm_state: a device can be started while the VM is paused
  * @vm_stopped: since then guest memory may not change
  * @faulted: reports what broke
@@ -76,6 +81,9 @@ struct VirtIOIsolation {
     MemoryListener memory;
     bool memory_watched;
     bool suspended;
+    GuestIotlb *iotlb;
+    QLIST_HEAD(, IsolationIommu) iommus;
+    bool stale;
     VMChangeStateEntry *vm_state;
     bool vm_stopped;
     QEMUBH *faulted;
@@ -208,6 +216,45 @@ VirtIOIsolation *isolation_guest_new(VhostUserIsolation *iso,
 
 /** isolation_guest_free() - @guest has no connection any more */
 void isolation_guest_free(VirtIOIsolation *guest);
+
+/**
+ * isolation_iommu_watch() - before @guest->memory is registered
+ * @guest: the device, plugged
+ * @user: who looks at the guest, called with @guest
+ */
+void isolation_iommu_watch(VirtIOIsolation *guest, const GuestIotlbUser *user);
+
+/** isolation_iommu_region_add() - for @memory of VirtIOIsolation */
+void isolation_iommu_region_add(MemoryListener *listener,
+                                MemoryRegionSection *section);
+
+/** isolation_iommu_region_del() - for @memory of VirtIOIsolation */
+void isolation_iommu_region_del(MemoryListener *listener,
+                                MemoryRegionSection *section);
+
+/**
+ * isolation_iommu_changed() - guest memory has changed, or an IOMMU came or went
+ * @guest: paused
+ *
+ * What was known is forgotten.  Where an IOMMU came, the addresses of a driver
+ * that has started before may mean nothing now: firmware leaves devices so.
+ * Queues are @stale then, until the driver kicks or starts anew.
+ */
+void isolation_iommu_changed(VirtIOIsolation *guest);
+
+/**
+ * isolation_iommu_stopped() - nothing is waited for
+ * @guest: paused; what it has @started still tells what that was
+ */
+void isolation_iommu_stopped(VirtIOIsolation *guest);
+
+/**
+ * isolation_iommu_check_rings() - may the queues that do not run wait to do so?
+ * @guest: the device
+ *
+ * Breaks those whose ring no IOMMU lets them reach.  The others have asked.
+ */
+void isolation_iommu_check_rings(VirtIOIsolation *guest);
 
 /** isolation_guest_start() - queue @n goes through @link; it may run now */
 void isolation_guest_start(VirtIOIsolation *guest, unsigned n,

@@ -84,7 +84,8 @@ static bool chain_table_move(ChainTable *table, hwaddr offset)
     hwaddr xlat;
     MemoryRegion *mr;
 
-    mr = address_space_translate(table->vdev->dma_as, table->base + offset,
+    mr = address_space_translate(virtio_ring_as(table->vdev),
+                                 table->base + offset,
                                  &xlat, &len, false, MEMTXATTRS_UNSPECIFIED);
     /*
      * A ROM device can be read directly too, but it is not RAM, and only for
@@ -452,7 +453,8 @@ VirtQueueChainResult virtqueue_pop_chain(VirtQueue *vq, VirtQueueChain *chain,
         return VIRTQUEUE_CHAIN_EMPTY;
     }
     rings = rings_usable(vq, caches, num);
-    if (rings == VIRTQUEUE_RINGS_TRANSLATED && !bql_locked()) {
+    if (rings == VIRTQUEUE_RINGS_TRANSLATED && !vq->vdev->ring_as &&
+        !bql_locked()) {
         /* Only just so; whoever moves the queue looks at it again. */
         return VIRTQUEUE_CHAIN_EMPTY;
     }

@@ -57,7 +57,8 @@ typedef enum VirtQueueChainResult {
 /**
  * VirtQueueRings - where the guest has put a queue's rings
  * @VIRTQUEUE_RINGS_DIRECT: in RAM that can be accessed from any thread
- * @VIRTQUEUE_RINGS_TRANSLATED: behind an IOMMU: only with the BQL
+ * @VIRTQUEUE_RINGS_TRANSLATED: behind an IOMMU: only with the BQL, or where the
+ *     address space of VirtIODevice.ring_as allows it
  * @VIRTQUEUE_RINGS_UNUSABLE: not mapped, or in a device or ROM
  */
 typedef enum VirtQueueRings {
@@ -74,7 +75,7 @@ VirtQueueRings virtqueue_rings(VirtQueue *vq);
 
 /**
  * virtqueue_pop_chain() - pop one request
- * @vq: a queue whose rings are direct, or translated and the BQL is held
+ * @vq: a queue whose rings can be accessed from this thread
  * @chain: @capacity and @bufs set by the caller, the rest set on OK.
  *     @capacity is at least VIRTQUEUE_MAX_SIZE.
  * @fault: set on BAD: a static sentence without a full stop

@@ -37,11 +37,13 @@ LAYERS: list[tuple[str, list[str], list[str]]] = [
      ["qemu/osdep.h", "qemu/atomic.h", "qemu/bswap.h", "qemu/compiler.h",
       "qemu/host-utils.h", "qemu/processor.h", "standard-headers/linux/*",
       "trace.h"]),
-    ("memory", ["bounce*", "guest-chain*", "virtio-chain*"], ["*"]),
+    ("versions", ["vhost-user-compat*"], ["*"]),
+    ("memory", ["bounce*", "guest-chain*", "guest-iotlb*", "virtio-chain*"],
+     ["*"]),
     ("queue", ["isolated-*"], ["*"]),
     ("vdpa", ["vhost-svq*"], ["*"]),
-    ("transport", ["vhost-user-compat*", "vhost-user-transport*",
-                   "vhost-user-channel*", "vhost-user-dial*"], ["*"]),
+    ("transport", ["vhost-user-transport*", "vhost-user-channel*",
+                   "vhost-user-dial*"], ["*"]),
     ("control", ["vhost-user-isolation*"], ["*"]),
 ]
 # QEMU's own headers that a layer must not know.
@@ -51,8 +53,8 @@ FORBIDDEN: dict[str, list[str]] = {
     "vdpa": ["hw/virtio/vhost-user*", "hw/virtio/vhost-vdpa*", "migration/*"],
 }
 # The only data-path files that may include virtio.h.
-VIRTIO_H = ["guest-chain*", "virtio-chain*", "vhost-user-isolation*",
-            "vhost-svq*"]
+VIRTIO_H = ["guest-chain*", "guest-iotlb*", "virtio-chain*",
+            "vhost-user-isolation*", "vhost-svq*"]
 # Layers that may not see each other although one stands above the other.
 BLIND = {("memory", "ring"), ("control", "ring"), ("vdpa", "queue"),
          ("control", "vdpa")}

@@ -23,6 +23,9 @@
 /* While its IOMMU is on, the first disk finds RAM here. */
 #define MACHINE_IOVA 0x40000000
 
+#define MACHINE_MAP_READ 1
+#define MACHINE_MAP_WRITE 2
+
 /* Addresses at which there is no RAM. */
 #define MACHINE_IOAPIC 0xfec00000
 #define MACHINE_FIRMWARE 0xfffc0000
@@ -82,6 +85,12 @@ void machine_assert_alive(Machine *machine);
 char *machine_messages(Machine *machine);
 void machine_set_shadow_ram(Machine *machine, bool ram);
 void machine_set_iommu(Machine *machine, bool on);
+/* The page at MACHINE_IOVA + @addr leads to @to. */
+void machine_map(Machine *machine, uint64_t addr, uint64_t to, unsigned flags);
+/* What maps 2 MiB around it stands at @table; 0: where it did at first. */
+void machine_map_table(Machine *machine, uint64_t addr, uint64_t table);
+/* Make the IOMMU forget what it has read. */
+void machine_invalidate(Machine *machine);
 /* What is at @offset in each disk. */
 uint8_t machine_image_byte(uint64_t offset);
 

@@ -116,13 +116,14 @@ enum {
     VTD_BASE = 0xfed90000,
     VTD_GCMD = VTD_BASE + 0x18,
     VTD_RTADDR = VTD_BASE + 0x20,
+    VTD_IOTLB = VTD_BASE + 0xf8,
     VTD_ROOT = 0x200000,
     VTD_CONTEXT = 0x201000,
     VTD_LEVEL3 = 0x202000,
     VTD_LEVEL2 = 0x203000,
     VTD_LEVEL1 = 0x204000,
     VTD_PRESENT = 1,
-    VTD_READ_WRITE = 3,
+    VTD_READ_WRITE = MACHINE_MAP_READ | MACHINE_MAP_WRITE,
     VTD_WIDTH_39_DOMAIN_1 = 0x101,
 };
 
@@ -157,6 +158,24 @@ static void machine_prepare_iommu(Machine *machine)
 void machine_set_iommu(Machine *machine, bool on)
 {
     qtest_writel(machine->qts, VTD_GCMD, on ? 1U << 31 : 0);
+}
+
+void machine_map(Machine *machine, uint64_t addr, uint64_t to, unsigned flags)
+{
+    qtest_writeq(machine->qts, VTD_LEVEL1 + addr / 4096 * 8, to | flags);
+}
+
+void machine_map_table(Machine *machine, uint64_t addr, uint64_t table)
+{
+    qtest_writeq(machine->qts, VTD_LEVEL2 + addr / (2 * MiB) * 8,
+                 (table ?: VTD_LEVEL1 + addr / (2 * MiB) * 4096) |
+                 VTD_READ_WRITE);
+}
+
+void machine_invalidate(Machine *machine)
+{
+    /* All of it, and it is done when the write is. */
+    qtest_writeq(machine->qts, VTD_IOTLB, 9ULL << 60);
 }
 
 static Machine *machine_new(const MachineConfig *config)

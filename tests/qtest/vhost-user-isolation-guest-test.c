@@ -251,33 +251,6 @@ static void offer_endless_chain(Disk *disk)
     queue_offer(&disk->queue, descs, disk->queue.size);
 }
 
-static void iommu_passes_through(Disk *disk, uint64_t arg)
-{
-    read_on(disk);
-}
-
-static void iommu_is_turned_on(Disk *disk, uint64_t arg)
-{
-    machine_set_iommu(disk->machine, true);
-    queue_kick(&disk->queue);
-    disk_wait_needs_reset(disk);
-    machine_set_iommu(disk->machine, false);
-}
-
-static void starts_behind_iommu(Disk *disk, uint64_t arg)
-{
-    disk_reset(disk);
-    machine_set_iommu(disk->machine, true);
-    disk_prepare(disk);
-    disk->queue.iova = MACHINE_IOVA;
-    disk_place_rings(disk, disk->queue.desc, disk->queue.avail,
-                     disk->queue.used, disk->queue.size);
-    disk->queue.iova = 0;
-    disk_driver_ok(disk);
-    disk_wait_needs_reset(disk);
-    machine_set_iommu(disk->machine, false);
-}
-
 static void limit_migration(Disk *disk, int64_t bytes_per_second)
 {
     qtest_qmp_assert_success(disk->qts,
@@ -381,7 +354,6 @@ static void broken_while_vm_stops(Disk *disk, uint64_t arg)
 #define READABLE "a device-readable buffer is not in RAM"
 #define WRITABLE "a device-writable buffer is not in RAM"
 #define RING "a ring is not in RAM"
-#define IOMMU "a ring behind an IOMMU is not supported"
 
 static const GuestMove moves[] = {
     { "table-in-a-device", table_at, MACHINE_IOAPIC, ON_BOTH, TABLE },
@@ -438,9 +410,6 @@ static const GuestMove moves[] = {
     { "buffer-becomes-rom", buffer_becomes_rom, 0, ON_BOTH, WRITABLE },
     { "rings-become-rom", rings_become_rom, 0 },
     { "rings-become-rom-under-load", rings_become_rom, 1 },
-    { "iommu-passes-through", iommu_passes_through, 0, ON_BOTH, WORKS, true },
-    { "iommu-is-turned-on", iommu_is_turned_on, 0, ON_BOTH, IOMMU, true },
-    { "starts-behind-iommu", starts_behind_iommu, 0, ON_BOTH, IOMMU, true },
     { "written-while-migrated", written_while_migrated, 0, ON_BOTH, WORKS },
     { "broken-while-reset", broken_while_reset },
     { "broken-while-vm-stops", broken_while_vm_stops },

@@ -4,8 +4,8 @@
  *
  * Its ring is a real one, of either format.  The driver is the shadow ring,
  * which knows nothing of queues; the device side, which guest-chain.h is, is a
- * mock device.  Both have tests of their own.  Every step asserts that it may
- * happen in the state that the request is in.
+ * mock device (mock-guest-chain.c).  Both have tests of their own.  Every step
+ * asserts that it may happen in the state that the request is in.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -20,7 +20,6 @@
 #include "mock-data.h"
 #include "mock-guest.h"
 
-#define RAM_BASE (4 * GiB)
 #define TABLES_BASE (2 * GiB)
 #define TABLE_BYTES (VIRTQUEUE_MAX_SIZE * SHADOW_RING_DESC_BYTES)
 
@@ -98,6 +97,11 @@ void mock_guest_own(MockGuest *g, bool bql)
     qatomic_set(&g->owner, &this_thread);
 }
 
+bool mock_guest_is_owner(const MockGuest *g)
+{
+    return qatomic_read(&g->owner) == &this_thread;
+}
+
 void mock_guest_disown(MockGuest *g)
 {
     qatomic_set(&g->owner, NULL);
@@ -124,9 +128,9 @@ MockGuestRequest *mock_guest_get(MockGuest *g)
     return r;
 }
 
-static uint8_t *buf_host(const MockGuest *g, const VirtQueueBuf *buf)
+uint8_t *mock_guest_host(const MockGuest *g, const VirtQueueBuf *buf)
 {
-    return g->ram + (buf->addr - RAM_BASE);
+    return g->ram + (buf->addr - MOCK_GUEST_RAM_BASE);
 }
 
 void mock_guest_add(MockGuest *g, MockGuestRequest *r, bool in, uint32_t len,
@@ -141,12 +145,12 @@ void mock_guest_add(MockGuest *g, MockGuestRequest *r, bool in, uint32_t len,
     if (num) {
         VirtQueueBuf *last = &r->bufs[num - 1];
 
-        pos = last->addr - RAM_BASE + last->len + MOCK_GUEST_GUARD;
+        pos = last->addr - MOCK_GUEST_RAM_BASE + last->len + MOCK_GUEST_GUARD;
     }
     pos = ROUND_UP(pos + MOCK_GUEST_GUARD, align) + shift;
     g_assert_cmpuint(pos + len + MOCK_GUEST_GUARD, <=,
                      start + g->params.slot_bytes);
-    r->bufs[num] = (VirtQueueBuf) { .addr = RAM_BASE + pos, .len = len };
+    r->bufs[num] = (VirtQueueBuf) { .addr = MOCK_GUEST_RAM_BASE + pos, .len = len };
     if (in) {
         r->num_in++;
         r->bytes_in += len;
@@ -161,7 +165,7 @@ static void fill_memory(const MockGuest *g, const MockGuestRequest *r)
     uint64_t pos = 0;
 
     for (unsigned i = 0; i < r->num_out + r->num_in; i++) {
-        uint8_t *mem = buf_host(g, &r->bufs[i]);
+        uint8_t *mem = mock_guest_host(g, &r->bufs[i]);
         uint32_t len = r->bufs[i].len;
 
         mock_mark_fill(mem - MOCK_GUEST_GUARD, MOCK_GUEST_GUARD);
@@ -264,7 +268,7 @@ void mock_guest_check(const MockGuest *g, const MockGuestRequest *r,
     uint64_t pos = 0;
 
     for (unsigned i = 0; i < r->num_out + r->num_in; i++) {
-        const uint8_t *mem = buf_host(g, &r->bufs[i]);
+        const uint8_t *mem = mock_guest_host(g, &r->bufs[i]);
         uint32_t len = r->bufs[i].len;
 
         mock_mark_check(mem - MOCK_GUEST_GUARD, 0, MOCK_GUEST_GUARD);
@@ -274,227 +278,4 @@ void mock_guest_check(const MockGuest *g, const MockGuestRequest *r,
             pos += len;
         }
     }
-}
-
-/* The owner's side: guest-chain.h. */
-
-static MockGuest *guest_of(const GuestQueue *queue)
-{
-    MockGuest *g = (MockGuest *)queue->vq;
-
-    g_assert_true(qatomic_read(&g->owner) == &this_thread);
-    g_assert_cmpint(bql_locked(), ==, g->bql);
-    return g;
-}
-
-static void assert_rcu(void)
-{
-    g_assert_cmpuint(get_ptr_rcu_reader()->depth, >, 0);
-}
-
-static void count(unsigned *counter)
-{
-    qatomic_set(counter, *counter + 1);
-}
-
-/* Buffers are not shared. */
-static MockGuestRequest *request_at(MockGuest *g, uint64_t addr)
-{
-    uint64_t i = (addr - RAM_BASE) / g->params.slot_bytes;
-
-    g_assert_cmpuint(i, <, g->params.num_requests);
-    return &g->requests[i];
-}
-
-/* What is in the ring is what the driver put there. */
-static void fill_chain(const MockRequest *fetched, const MockGuestRequest *r,
-                       VirtQueueChain *chain)
-{
-    chain->head = fetched->id;
-    chain->ndescs = fetched->num_descs;
-    chain->num_out = fetched->num_out;
-    chain->num_in = fetched->num_in;
-    chain->bytes_out = r->bytes_out;
-    chain->bytes_in = r->bytes_in;
-    g_assert_cmpuint(fetched->num_out, ==, r->num_out);
-    g_assert_cmpuint(fetched->num_in, ==, r->num_in);
-    g_assert_cmpuint(chain->capacity, >=, VIRTQUEUE_MAX_SIZE);
-    for (unsigned i = 0; i < r->num_out + r->num_in; i++) {
-        g_assert_cmphex(fetched->bufs[i].addr, ==, r->bufs[i].addr);
-        g_assert_cmpuint(fetched->bufs[i].len, ==, r->bufs[i].len);
-        chain->bufs[i] = r->bufs[i];
-    }
-}
-
-VirtQueueChainResult guest_chain_pop(GuestQueue *queue, VirtQueueChain *chain,
-                                     const char **fault)
-{
-    MockGuest *g = guest_of(queue);
-    MockGuestRequest *r;
-
-    count(&g->num_looks);
-    if (g->unusable || !mock_device_fetch(&g->device, &g->fetched)) {
-        return VIRTQUEUE_CHAIN_EMPTY;
-    }
-    r = request_at(g, g->fetched.bufs[0].addr);
-    if (r->bad_chain) {
-        mock_device_unfetch(&g->device, g->fetched.id);
-        *fault = "the chain is a loop";
-        return VIRTQUEUE_CHAIN_BAD;
-    }
-    g_assert_cmpint(r->state, ==, MOCK_GUEST_OFFERED);
-    r->state = MOCK_GUEST_POPPED;
-    r->pop = g->next_pop++;
-    count(&g->num_pops);
-    fill_chain(&g->fetched, r, chain);
-    return VIRTQUEUE_CHAIN_OK;
-}
-
-static MockGuestRequest *request_of(MockGuest *g, const VirtQueueChain *chain)
-{
-    MockGuestRequest *r = request_at(g, chain->bufs[0].addr);
-
-    g_assert_cmpuint(chain->ndescs, ==, g->device.held[chain->head]);
-    g_assert_cmpint(r->state, ==, MOCK_GUEST_POPPED);
-    return r;
-}
-
-void guest_chain_unpop(GuestQueue *queue, const VirtQueueChain *chain)
-{
-    MockGuest *g = guest_of(queue);
-    MockGuestRequest *r = request_of(g, chain);
-
-    g->next_pop--;
-    r->state = MOCK_GUEST_OFFERED;
-    /* Only the newest: it is the one that can be popped next. */
-    mock_device_unfetch(&g->device, chain->head);
-    g_assert_true(mock_device_fetch(&g->device, &g->fetched));
-    g_assert_cmpuint(g->fetched.id, ==, chain->head);
-    mock_device_unfetch(&g->device, chain->head);
-}
-
-bool guest_chain_is_newest(GuestQueue *queue, const VirtQueueChain *chain)
-{
-    MockGuest *g = guest_of(queue);
-
-    return !g->unusable && request_of(g, chain)->pop == g->next_pop - 1;
-}
-
-/* Which request is it, and which buffer of it? */
-static bool buf_is_bad(MockGuest *g, const VirtQueueBuf *buf, bool in)
-{
-    MockGuestRequest *r = request_at(g, buf->addr);
-    unsigned i = in ? r->num_out : 0;
-    unsigned end = in ? r->num_out + r->num_in : r->num_out;
-
-    assert_rcu();
-    g_assert_cmpint(r->state, ==, MOCK_GUEST_POPPED);
-    while (i < end && r->bufs[i].addr != buf->addr) {
-        i++;
-    }
-    g_assert_cmpuint(i, <, end);
-    g_assert_cmpuint(r->bufs[i].len, ==, buf->len);
-    return r->bad_buf == i;
-}
-
-bool guest_chain_read(GuestQueue *queue, const VirtQueueBuf *buf, void *dest)
-{
-    MockGuest *g = guest_of(queue);
-
-    if (buf_is_bad(g, buf, false)) {
-        return false;
-    }
-    memcpy(dest, buf_host(g, buf), buf->len);
-    return true;
-}
-
-bool guest_chain_write(GuestQueue *queue, const VirtQueueBuf *buf,
-                       const void *src, uint32_t len)
-{
-    MockGuest *g = guest_of(queue);
-
-    g_assert_cmpuint(len, <=, buf->len);
-    if (buf_is_bad(g, buf, true)) {
-        return false;
-    }
-    memcpy(buf_host(g, buf), src, len);
-    return true;
-}
-
-void guest_chain_push(GuestQueue *queue, const VirtQueueChain *chain,
-                      uint32_t len, unsigned idx)
-{
-    MockGuest *g = guest_of(queue);
-
-    assert_rcu();
-    g_assert_cmpuint(g->next_push - g->sent_used, ==, idx);
-    g_assert_cmpuint(len, <=, chain->bytes_in);
-    g->pushed[idx].request = request_of(g, chain);
-    g->pushed[idx].head = chain->head;
-    g->pushed[idx].len = len;
-    g->next_push++;
-    if (g->unusable_after && !--g->unusable_after) {
-        g->unusable = true;
-    }
-}
-
-bool guest_chain_flush(GuestQueue *queue, unsigned num, bool *called)
-{
-    MockGuest *g = guest_of(queue);
-
-    assert_rcu();
-    g_assert_cmpuint(num, >, 0);
-    g_assert_cmpuint(g->next_push - g->sent_used, ==, num);
-    if (g->unusable) {
-        g->next_push = g->sent_used;
-        return false;
-    }
-    for (unsigned i = 0; i < num; i++) {
-        MockGuestRequest *r = g->pushed[i].request;
-
-        /* None of them twice. */
-        g_assert_cmpint(r->state, ==, MOCK_GUEST_POPPED);
-        r->state = MOCK_GUEST_PUSHED;
-        mock_device_use(&g->device, g->pushed[i].head, g->pushed[i].len);
-    }
-    g->sent_used = g->next_push;
-    mock_device_publish(&g->device);
-    count(&g->num_calls);
-    *called = true;
-    return true;
-}
-
-bool guest_chain_usable(GuestQueue *queue)
-{
-    return !guest_of(queue)->unusable;
-}
-
-int guest_chain_kick_fd(const GuestQueue *queue)
-{
-    return event_notifier_get_fd(&guest_of(queue)->kick);
-}
-
-bool guest_chain_pending(GuestQueue *queue)
-{
-    return mock_device_has_avail(&guest_of(queue)->device);
-}
-
-/* On a split ring with event_idx there is no such thing, as in QEMU. */
-void guest_chain_suppress_kicks(GuestQueue *queue)
-{
-    MockGuest *g = guest_of(queue);
-
-    if (g->params.format == SHADOW_RING_PACKED || !g->params.event_idx) {
-        mock_device_suppress_kicks(&g->device);
-    }
-}
-
-bool guest_chain_arm_kicks(GuestQueue *queue)
-{
-    MockGuest *g = guest_of(queue);
-
-    count(&g->num_looks);
-    mock_device_arm_kicks(&g->device);
-    return (g->flickers && g->flickers--) ||
-           mock_device_has_avail(&g->device);
 }

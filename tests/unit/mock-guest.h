@@ -9,6 +9,7 @@
 #define TESTS_UNIT_MOCK_GUEST_H
 
 #include "qemu/event_notifier.h"
+#include "qemu/units.h"
 #include "hw/virtio/guest-chain.h"
 #include "mock-device.h"
 
@@ -109,6 +110,7 @@ typedef struct MockGuest {
     bool unusable;              /* no bus mastering                         */
     unsigned unusable_after;    /* ... after so many pushes more; 0: never  */
     unsigned flickers;          /* so often there seems to be a request     */
+    bool translated;            /* behind an IOMMU that forgets all the time */
 
     /* The driver writes, anybody reads while the owner is at rest. */
     unsigned num_offers;
@@ -130,13 +132,22 @@ typedef struct MockGuest {
     unsigned num_pops;          /* successful ones                          */
     unsigned num_looks;         /* calls of pop and arm                     */
     unsigned num_calls;
+    bool asked;                 /* for a translation; reset by who answers   */
 } MockGuest;
+
+/** Where guest memory begins. */
+#define MOCK_GUEST_RAM_BASE (4 * GiB)
+
+/** Where a buffer is. */
+uint8_t *mock_guest_host(const MockGuest *g, const VirtQueueBuf *buf);
 
 MockGuest *mock_guest_new(const MockGuestParams *params);
 void mock_guest_free(MockGuest *g);
 
 /** From now on the calling thread, and no other, may touch the queue. */
 void mock_guest_own(MockGuest *g, bool bql);
+/** Is the calling thread the one that may? */
+bool mock_guest_is_owner(const MockGuest *g);
 /** Nobody may. */
 void mock_guest_disown(MockGuest *g);
 

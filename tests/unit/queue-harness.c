@@ -140,6 +140,10 @@ void queue_settle(QueueHarness *h)
         seen = activity(h);
         main_loop_wait(true);
         queue_call(h, look_for_work);
+        if (qatomic_xchg(&h->guest->asked, false)) {
+            h->idle = false;
+            isolated_queue_look_again(h->q);
+        }
         main_loop_wait(true);
         /* A kick or call was lost, or the queue does not come to rest. */
         g_assert_cmpint(g_get_monotonic_time(), <, deadline);
@@ -209,13 +213,22 @@ static void do_attach(QueueHarness *h)
 
 void queue_attach(QueueHarness *h)
 {
+    bool woken = h->q->woken && h->q->link == h->link;
+
     if (h->stopped) {
         /* SET_VRING_BASE */
         mock_device_resume(&h->device, shadow_ring_base(h->link->ring));
         h->stopped = false;
     }
-    event_notifier_test_and_clear(&h->link->kick);
+    if (!woken) {
+        event_notifier_test_and_clear(&h->link->kick);
+    }
+    isolated_queue_translate(h->q, h->params.translated ?
+                                   (GuestIotlb *)h->guest : NULL);
     queue_call(h, do_attach);
+    if (woken) {
+        return;
+    }
     if (isolated_queue_state(h->q) != ISOLATED_QUEUE_BROKEN) {
         /* Whatever the backend has asked for. */
         g_assert_true(event_notifier_test_and_clear(&h->link->kick));
@@ -404,6 +417,7 @@ QueueHarness *queue_harness_new(const QueueParams *params)
         .event_idx = params->guest_event_idx,
         .indirect = params->guest_indirect,
     });
+    h->guest->translated = params->translated;
     h->faulted = qemu_bh_new(on_faulted, h);
     h->starved = qemu_bh_new(on_starved, h);
     h->out = g_ptr_array_sized_new(h->params.num_requests);
@@ -447,54 +461,4 @@ void queue_harness_free(QueueHarness *h)
     g_ptr_array_unref(h->out);
     g_free(h->used);
     g_free(h);
-}
-
-void queue_run_one(const QueueParams *p, QueueScenario *scenario)
-{
-    QueueHarness *h;
-
-    g_test_message("owner %d, packed %d event_idx %d indirect %d, "
-                   "guest packed %d event_idx %d indirect %d", p->owner,
-                   p->format, p->event_idx, p->indirect, p->guest_format,
-                   p->guest_event_idx, p->guest_indirect);
-    h = queue_harness_new(p);
-    scenario(h);
-    queue_harness_free(h);
-}
-
-void queue_run_matrix(const QueueParams *params, QueueScenario *scenario)
-{
-    QueueParams p = *params;
-
-    for (p.owner = 0; p.owner < QUEUE_OWNER__MAX; p.owner++) {
-        for (unsigned i = 0; i < 4; i++) {
-            p.event_idx = i & 1;
-            p.format = i & 2 ? SHADOW_RING_PACKED : SHADOW_RING_SPLIT;
-            p.guest_event_idx = p.event_idx;
-            p.guest_format = i == 1 || i == 2 ? SHADOW_RING_PACKED
-                                              : SHADOW_RING_SPLIT;
-            queue_run_one(&p, scenario);
-        }
-    }
-}
-
-void queue_run_ring_pairs(const QueueParams *params, QueueScenario *scenario)
-{
-    QueueParams p = *params;
-
-    for (unsigned i = 0; i < 64; i++) {
-        p.event_idx = i & 1;
-        p.indirect = i & 2;
-        p.format = i & 4 ? SHADOW_RING_PACKED : SHADOW_RING_SPLIT;
-        p.guest_event_idx = i & 8;
-        p.guest_indirect = i & 16;
-        p.guest_format = i & 32 ? SHADOW_RING_PACKED : SHADOW_RING_SPLIT;
-        p.owner = i % 3 ? QUEUE_OWNER_IOTHREAD : QUEUE_OWNER_MAIN_LOOP;
-        p.guest_ring_size = params->guest_ring_size;
-        if (p.guest_ring_size && p.guest_format == SHADOW_RING_PACKED) {
-            /* Any size is right there. */
-            p.guest_ring_size -= 5;
-        }
-        queue_run_one(&p, scenario);
-    }
 }

@@ -33,6 +33,8 @@ typedef enum QueueOwner {
  * @guest_ring_size: 0: so large that it is never full
  * @no_scrub: property memory-isolation-scrub=off
  * @all_writable: see IsolatedQueueConfig
+ * @translated: the guest's memory is behind an IOMMU that has to be asked, again
+ *     and again
  * @ring_size: of the shadow ring; 0: 64
  * @share: bounce space; 0: 8 MiB
  * @num_requests: that the guest can have out; 0: 128
@@ -50,6 +52,7 @@ typedef struct QueueParams {
     bool no_scrub;
     bool all_writable;
     bool merges;
+    bool translated;
     uint16_t ring_size;
     uint64_t share;
     unsigned num_requests;
@@ -158,6 +161,8 @@ void queue_stop_end(QueueHarness *h, uint32_t base);
 void queue_reconnect(QueueHarness *h);
 /** Saved, and loaded where another backend is; stopped before, not attached. */
 void queue_travel(QueueHarness *h);
+/** A scenario: at any moment stopped, and then saved, or connected anew. */
+void queue_travel_often(QueueHarness *h);
 /** Of a stopped queue; disconnects it. */
 GByteArray *queue_save(QueueHarness *h);
 /** Load @data, which may be anything, into a new queue. */

@@ -66,3 +66,21 @@ void queue_load_anything(QueueHarness *h, const uint8_t *data, size_t size)
     g_assert_cmpuint(isolated_queue_in_flight(h->q), ==, 0);
     g_assert_cmpint(isolated_queue_state(h->q), ==, ISOLATED_QUEUE_IDLE);
 }
+
+void queue_travel_often(QueueHarness *h)
+{
+    uint64_t offered = 0;
+
+    for (unsigned i = 0; i < 12; i++) {
+        offered += queue_do_anything(h);
+        queue_stop(h, g_test_rand_bit());
+        if (g_test_rand_bit()) {
+            queue_travel(h);
+        } else if (isolated_queue_state(h->q) != ISOLATED_QUEUE_BROKEN) {
+            queue_reconnect(h);
+        }
+        queue_attach(h);
+    }
+    queue_finish(h);
+    g_assert_cmpuint(h->num_returned, ==, offered);
+}
