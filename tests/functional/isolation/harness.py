@@ -53,6 +53,7 @@ class GuestVm(QEMUMachine):
         self.serial_log.write_bytes(b"")
         self.serial_socket = folder / f"{name}.serial"
         self._serial: socket.socket | None = None
+        self.kernel_options = ""
         self.add_args(
             "-nodefaults", "-chardev",
             f"socket,id=serial,path={self.serial_socket},server=on,wait=off,"
@@ -88,7 +89,7 @@ class GuestVm(QEMUMachine):
     def _boot(self, initramfs: Path, kernel: Path) -> None:
         self.add_args("-kernel", str(kernel), "-initrd", str(initramfs),
                       "-append", "console=ttyS0 quiet panic=-1 "
-                      "no_timer_check")
+                      f"no_timer_check {self.kernel_options}")
 
     def add_monitor(self, path: Path) -> None:
         """QEMU's monitor for people, on a socket."""
