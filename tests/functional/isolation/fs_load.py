@@ -115,9 +115,10 @@ def start_rust(run: IsolationTest, share: Path, xattrs: bool,
                name: str = "backend") -> Program:
     """Debian 13's virtiofsd."""
     sandbox = "chroot" if os.geteuid() == 0 else "none"
+    # A file that was deleted a moment ago has no name that could be saved.
     command = [*guest.program("virtiofsd-rust"), "--socket-path={socket}",
                f"--shared-dir={share}", f"--sandbox={sandbox}",
-               "--cache=auto"]
+               "--cache=auto", "--migration-on-error=guest-error"]
     if xattrs:
         command.append("--xattr")
     return run.start_program(command, name)
