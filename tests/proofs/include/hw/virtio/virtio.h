@@ -11,7 +11,13 @@ typedef uint64_t hwaddr;
 
 typedef struct VirtIODevice {
     void *dma_as;
+    void *ring_as;
 } VirtIODevice;
+
+static inline void *virtio_ring_as(const VirtIODevice *vdev)
+{
+    return vdev->ring_as ? vdev->ring_as : vdev->dma_as;
+}
 
 typedef struct VirtQueue VirtQueue;
 
