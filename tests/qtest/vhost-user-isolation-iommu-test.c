@@ -19,16 +19,21 @@
 #define BUFFER "a buffer is not in RAM, or the IOMMU does not allow the access"
 #define TABLE "a descriptor table is not in RAM"
 
-static void begin(Disk *disk)
+static void begin_at(Disk *disk, uint64_t used)
 {
     disk_reset(disk);
     machine_set_iommu(disk->machine, true);
     machine_invalidate(disk->machine);
     disk_prepare(disk);
     disk->queue.iova = MACHINE_IOVA;
-    disk_place_rings(disk, disk->queue.desc, disk->queue.avail,
-                     disk->queue.used, disk->queue.size);
+    disk_place_rings(disk, disk->queue.desc, disk->queue.avail, used,
+                     disk->queue.size);
     disk_driver_ok(disk);
+}
+
+static void begin(Disk *disk)
+{
+    begin_at(disk, disk->queue.used);
 }
 
 /* What the test has mapped is mapped as it was. */
@@ -170,6 +175,34 @@ static void mapped_elsewhere(Disk *disk, uint64_t times)
         machine_invalidate(disk->machine);
     }
     end_working(disk);
+}
+
+/*
+ * Each half of a used element that crosses a page goes where its page is.  The
+ * driver of the test looks at the page behind, where nothing may be written.
+ */
+static void used_element_crosses_a_page(Disk *disk, uint64_t arg)
+{
+    const uint64_t behind = disk_table_addr(disk) + PAGE;
+    const unsigned crossing = 3;
+    const uint64_t used = behind - 4 - 8 * crossing - 4;
+    const uint32_t marked = 0x55555555;
+    GuestDesc descs[3];
+
+    machine_map(disk->machine, behind, ELSEWHERE, READ_WRITE);
+    begin_at(disk, used);
+    qtest_writel(disk->qts, behind, marked);
+    qtest_writel(disk->qts, ELSEWHERE, 0);
+    for (unsigned i = 0; i <= crossing; i++) {
+        disk_make_read(disk, i, LEN, descs);
+        queue_offer(&disk->queue, descs, 3);
+        g_assert_cmphex(queue_wait_used(&disk->queue), ==,
+                        i == crossing ? marked : LEN + 1);
+    }
+    g_assert_cmpuint(qtest_readl(disk->qts, ELSEWHERE), ==, LEN + 1);
+    disk_reset(disk);
+    machine_map(disk->machine, behind, behind, READ_WRITE);
+    end(disk);
 }
 
 /* All of it again and again, while the disk is read. */
@@ -320,6 +353,8 @@ static const GuestMove moves[] = {
     { "table", table, 0, ON_BOTH, WORKS, true },
     { "scattered-buffer", scattered_buffer, 0, ON_BOTH, WORKS, true },
     { "mapped-elsewhere", mapped_elsewhere, 8, ON_BOTH, WORKS, true },
+    { "used-element-crosses-a-page", used_element_crosses_a_page, 0, ON_SPLIT,
+      WORKS, true },
     { "invalidated-all-the-time", invalidated_all_the_time, 200, ON_BOTH,
       WORKS, true },
     { "unmapped-while-out", unmapped_while_out, 0, ON_BOTH, WORKS, true },
