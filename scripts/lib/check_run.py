@@ -151,8 +151,8 @@ def _judge(outcome: Outcome, status: int, text: str) -> None:
             outcome.why = outcome.why or f"status {status}"
     elif status == 0 and re.search(r"^OK \(skipped=", text, re.MULTILINE):
         outcome.skipped = 1
-        found = re.search(r"skipped '(.*)'", text)
-        outcome.why = found.group(1) if found else ""
+        found = re.search(r"skipped (['\"])(.*)\1", text)
+        outcome.why = found.group(2) if found else ""
     elif status == 0:
         outcome.passed = 1
     elif status == SKIP_STATUS:
