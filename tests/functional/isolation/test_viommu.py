@@ -30,7 +30,7 @@ STRESS = ("load stress /dev/vda --seconds 3 --depth 32 --max-request 256K "
 
 def put_behind(vm: GuestVm, strict: bool = True) -> None:
     vm.set_machine("q35,accel=tcg")
-    vm.add_args("-device", "intel-iommu,intremap=off")
+    vm.add_args("-device", "intel-iommu")
     vm.kernel_options = f"intel_iommu=on iommu.strict={int(strict)}"
 
 
