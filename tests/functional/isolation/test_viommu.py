@@ -11,7 +11,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from harness import GuestVm, IsolationTest, on_both_threads
+from harness import GuestVm, IsolationTest, on_both_threads, wait_until
 from net_case import Frames
 from test_lifecycle import LOAD
 from test_save import Save
@@ -89,6 +89,23 @@ class Disk(Load):
         vm.say("end")
         self.expect_ok(vm)
         self.verify_image(image, "--generation", "7")
+
+    def test_unplugged_under_load(self) -> None:
+        """The driver unmaps everything, and the device is gone."""
+        backend = self.start_backend(self.make_disk("32M"))
+        vm = self.make_vm()
+        put_behind(vm)
+        vm.add_args("-device", "pcie-root-port,id=port0,chassis=1,slot=1")
+        self.add_disk(vm, backend.socket, chardev=",reconnect-ms=100",
+                      props=",num-queues=1,bus=port0" + BEHIND)
+        vm.add_job(LOAD)
+        vm.launch()
+        vm.wait_serial("^LOAD progress")
+        vm.cmd("device_del", id="disk0")
+        wait_until(lambda: vm.cmd("query-vhost-user-isolation") == [], 60,
+                   "the disk to be gone")
+        vm.wait_serial("^LOAD failed")
+        self.assertEqual(vm.cmd("query-status")["status"], "running")
 
 
 class Rings(Load, IsolationTest):
