@@ -27,12 +27,12 @@ about an hour), compile (each commit of the
 exported series; slow), port (other versions of QEMU: builds them and runs a
 part of the tests with them; slow), fuzz (two minutes; scripts/fuzz for longer), mutation
 (breaks the ring files in hundreds of places; slow), hostile (all moves of the
-hostile backend; hours), vdpa (vDPA's queue on a kernel with VDUSE, ten minutes;
-without arguments one of these tests runs), s390x (a guest that is big-endian),
+hostile backend; hours), vdpa (vDPA's queue on a kernel with VDUSE, two minutes
+a test; without arguments one of them runs), s390x (a guest that is big-endian),
 exposure (who can read how much), kvm (more guests that KVM runs), deb (Debian
 packages, built and tried in a bare Debian 12 and 13; slow), libvirt (the packages
 with Debian's libvirt), events (is what the user documentation says of events
-without isolation so? Twenty minutes).  A name may be a
+without isolation so? Slow).  A name may be a
 pattern:
 'functional/data.*'.
 """
