@@ -74,12 +74,10 @@ static void guest_ram_mark_dirty(MemoryRegion *mr, void *host, hwaddr offset,
 GuestReach guest_chain_reach(GuestQueue *queue, hwaddr addr, uint32_t len,
                              bool is_write, VirtQueueBuf *piece)
 {
-    hwaddr gpa = addr, bytes = len;
-    GuestReach reach = GUEST_REACH_NOW;
+    hwaddr gpa = addr, bytes;
+    GuestReach reach = guest_iotlb_find(queue->iotlb, addr, is_write, &gpa,
+                                        &bytes);
 
-    if (queue->iotlb) {
-        reach = guest_iotlb_find(queue->iotlb, addr, is_write, &gpa, &bytes);
-    }
     piece->addr = gpa;
     piece->len = MIN(bytes, len);
     return reach;

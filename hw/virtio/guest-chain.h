@@ -69,14 +69,12 @@ bool guest_chain_is_newest(GuestQueue *queue, const VirtQueueChain *chain);
 
 /**
  * guest_chain_reach() - where is a part of a buffer?
- * @queue: the queue
+ * @queue: behind an IOMMU
  * @addr: of the device
  * @len: bytes, not 0
  * @is_write: to be written, else to be read
  * @piece: set unless NEVER is returned: what can be had at once.  Its length is
  *     at most @len, its address one of guest memory, on NOW only.
- *
- * Without an IOMMU the piece is the whole, and nothing was looked at.
  */
 GuestReach guest_chain_reach(GuestQueue *queue, hwaddr addr, uint32_t len,
                              bool is_write, VirtQueueBuf *piece);
