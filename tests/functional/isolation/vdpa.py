@@ -28,8 +28,7 @@ KERNEL = "6.12"
 MODULES = ["irqbypass", "vdpa", "vhost_iotlb", "vhost", "vduse", "vhost_vdpa"]
 FIRMWARE = ["bios-256k.bin", "linuxboot_dma.bin", "kvmvapic.bin", "pvh.bin"]
 DAEMON = guest.OUT / "vduse-net"
-DAEMON_SOURCES = [
-    TOP / "tests/backends/vduse-net.c",
+RING_SOURCES = [
     *(TOP / f"tests/unit/mock-device{part}.c"
       for part in ("", "-split", "-packed")),
     *(TOP / f"hw/virtio/shadow-ring{part}.c"
@@ -152,28 +151,38 @@ class Rings:
                 f"base {'0x80008000' if self.packed else '0'}")
 
 
-def build_daemon() -> None:
-    """tests/backends/vduse-net, if a source is newer."""
-    with (guest.OUT / ".vduse.lock").open("w", encoding="ascii") as lock:
+def build_on_rings(out: Path, sources: list[Path], *how: str) -> None:
+    """Make @out of @sources and of RING_SOURCES, if a source is newer.
+
+    @how: options of the compiler that say what it becomes
+    """
+    with (guest.OUT / f".{out.name}.lock").open("w", encoding="ascii") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        newest = max(s.stat().st_mtime for s in DAEMON_SOURCES)
-        if DAEMON.exists() and DAEMON.stat().st_mtime > newest:
+        parts = [*sources, *RING_SOURCES]
+        newest = max(s.stat().st_mtime for s in parts)
+        if out.exists() and out.stat().st_mtime > newest:
             return
         source = BUILD / "qemu-src"
         folders = [QEMU_BUILD, source, source / "include",
                    source / "host/include/generic", TOP / "tests/unit", TOP]
         glib = subprocess.run(
-            ["pkg-config", "--static", "--cflags", "--libs", "glib-2.0"],
+            ["pkg-config", *(o for o in how if o == "--static"), "--cflags",
+             "--libs", "glib-2.0"],
             capture_output=True, text=True, check=True).stdout.split()
-        new = DAEMON.with_suffix(".new")
+        new = out.with_suffix(".new")
         subprocess.run(
-            ["gcc", "-std=gnu11", "-O2", "-Wall", "-Werror", "-static",
+            ["gcc", "-std=gnu11", "-O2", "-Wall", "-Werror", *how,
              "-D_GNU_SOURCE", "-fno-strict-aliasing", "-pthread",
              "-isystem", str(source / "linux-headers"),
              *(w for f in folders for w in ("-iquote", str(f))),
-             "-o", str(new), *map(str, DAEMON_SOURCES), *glib],
-            check=True, capture_output=True)
-        new.rename(DAEMON)
+             "-o", str(new), *(str(p) for p in parts if p.suffix == ".c"),
+             *glib], check=True, capture_output=True)
+        new.rename(out)
+
+
+def build_daemon() -> None:
+    """tests/backends/vduse-net."""
+    build_on_rings(DAEMON, [TOP / "tests/backends/vduse-net.c"], "--static")
 
 
 def kernel_modules(work: Path) -> dict[str, Path]:
