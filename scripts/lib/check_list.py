@@ -167,16 +167,21 @@ def _cases(suite: unittest.TestSuite) -> list[unittest.TestCase]:
 
 
 def functional_tests() -> list[Test]:
-    """Each method of each class is a test, in a process of its own."""
+    """Each method of each class is a test, in a process of its own.
+
+    A class whose methods share something costly, "together", is one test.
+    """
     if not (BUILD / "qemu-src/python").is_dir():
         return []
     sys.path.insert(0, str(FUNCTIONAL))
     suite = unittest.defaultTestLoader.discover(str(FUNCTIONAL), "test_*.py")
-    tests = []
+    tests: dict[str, Test] = {}
     for case in _cases(suite):
         ident = case.id()
         if "_FailedTest" in ident:
-            ident = ident.rsplit(".", 1)[-1]
+            ident = ident.rsplit(".", 1)[1]
+        elif getattr(case, "together", False):
+            ident = ident.rsplit(".", 1)[0]
         name = ident.removeprefix("test_").replace(".test_", ".")
         group = getattr(case, "group", "functional")
         if name.startswith("devices."):
@@ -184,11 +189,11 @@ def functional_tests() -> list[Test]:
             group, name = name.split(".", 1)
             name = name[0].lower() + name[1:]
         limit = getattr(case, "limit", 300)
-        tests.append(Test(f"{group}/{name}",
-                          (PYTHON, "-m", "unittest", "-v", ident), limit,
-                          FUNCTIONAL, alone=getattr(case, "alone", False),
-                          after=getattr(case, "after", FETCHED)))
-    return tests
+        tests[ident] = Test(
+            f"{group}/{name}", (PYTHON, "-m", "unittest", "-v", ident), limit,
+            FUNCTIONAL, alone=getattr(case, "alone", False),
+            after=getattr(case, "after", FETCHED))
+    return list(tests.values())
 
 
 def code_tests() -> list[Test]:

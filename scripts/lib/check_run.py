@@ -140,6 +140,12 @@ def _read_tap(outcome: Outcome, text: str) -> None:
             outcome.why += f" {found.group(2).split()[0]}"
 
 
+def _methods_passed(text: str) -> int:
+    """Of a class that is one test; 1 for whatever is no unittest."""
+    ran = re.search(r"^Ran (\d+) tests? in", text, re.MULTILINE)
+    return int(ran.group(1)) if ran else 1
+
+
 def _judge(outcome: Outcome, status: int, text: str) -> None:
     if outcome.test.tap:
         _read_tap(outcome, text)
@@ -154,7 +160,7 @@ def _judge(outcome: Outcome, status: int, text: str) -> None:
         found = re.search(r"skipped (['\"])(.*)\1", text)
         outcome.why = found.group(2) if found else ""
     elif status == 0:
-        outcome.passed = 1
+        outcome.passed = _methods_passed(text)
     elif status == SKIP_STATUS:
         outcome.skipped = 1
         lines = text.strip().splitlines()

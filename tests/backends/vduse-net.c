@@ -7,7 +7,7 @@
  * makes /dev/vduse/NAME twice; FEATURES are ring features, a sum of numbers as
  * in 1 << 28, SIZE is what a ring can have at most, and REFUSALS how often each
  * device refuses to start.  What one device is given to transmit the other one
- * receives.
+ * receives.  A NAME that a program which has ended left behind is made anew.
  * "vdpa dev add" turns them into vDPA devices.  It runs until it is killed;
  * SIGUSR1 makes the next device that is to start refuse to, once, and SIGUSR2
  * the one after it.
@@ -385,6 +385,8 @@ static void device_new(Device *d, const char *name, uint64_t features,
     config->vq_align = 4096;
     config->config_size = sizeof(net);
     memcpy(config->config, &net, sizeof(net));
+    /* Fails as a rule: there is none of before, or somebody has it. */
+    ioctl(control, VDUSE_DESTROY_DEV, config->name);
     check(!ioctl(control, VDUSE_CREATE_DEV, config), "VDUSE_CREATE_DEV");
     close(control);
     d->name = name;

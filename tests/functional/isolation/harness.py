@@ -23,7 +23,7 @@ import threading
 import time
 import unittest
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 # Tests take all of this from here.
 from program import (BUILD, LOAD, PATIENCE, QEMU, QEMU_BUILD, QEMU_IMG,
@@ -191,6 +191,19 @@ def isolation_args(vm: GuestVm, iothread: bool, isolated: bool,
     return props
 
 
+def take_folder(work: Path) -> TextIO:
+    """Make @work anew; what it returns is to be closed when it is free again.
+
+    The same test may be run by somebody else at the same time.
+    """
+    WORK.mkdir(parents=True, exist_ok=True)
+    lock = work.with_name(f".{work.name}.lock").open("w", encoding="ascii")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    return lock
+
+
 class IsolationTest(unittest.TestCase):
     """Base of the tests.  Its subclasses say whether an IOThread is used."""
 
@@ -199,19 +212,10 @@ class IsolationTest(unittest.TestCase):
 
     def setUp(self) -> None:
         self.work = WORK / self.id().split(".", 1)[-1]
-        self._take_lock()
-        shutil.rmtree(self.work, ignore_errors=True)
-        self.work.mkdir(parents=True)
+        self.addCleanup(take_folder(self.work).close)
         self.isolated = is_isolated()
         self.programs: list[Program] = []
         guest.build()
-
-    def _take_lock(self) -> None:
-        """The same test may be run by somebody else at the same time."""
-        WORK.mkdir(parents=True, exist_ok=True)
-        lock = self.work.with_name(f".{self.work.name}.lock").open("w")
-        self.addCleanup(lock.close)
-        fcntl.flock(lock, fcntl.LOCK_EX)
 
     def make_disk(self, size: str = "64M", name: str = "disk.img") -> Path:
         path = self.work / name

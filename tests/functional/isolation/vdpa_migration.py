@@ -40,29 +40,62 @@ KERNEL_SUITE = "trixie"
 MEGABYTES, BALLAST = 32, 16
 DEPTH = 8
 # As many as a command line takes.  The last one is not meant to be reached.
-JOBS = [f"type=net to=1 time={{seconds}}s depth={DEPTH} irq={irq}{{more}}"
-        for irq in ("poll", "msix")] * 30
+JOBS = 60
 # Bytes a second.  At first next to nothing, or the ballast would not last until
 # a machine that is slow has carried some frames.
 SLOW, PATIENT, FAST = 64 << 10, 1 << 20, 1 << 30
 
-# Input and output of QEMU are QMP.  A zombie has no /proc/PID/exe.
+# Input and output of QEMU are QMP.  A zombie has no /proc/PID/exe.  The name of
+# a vDPA device gives its index back, so renewed sides have the same indices.
 OUTER = """
 ip link set lo up
 for m in {modules}; do insmod /modules/$m.ko || exit 1; done
 trap '' PIPE
+has_ended() {{
+    [ ! -e /proc/$(cat /tmp/$1)/exe ]
+}}
+ended() {{
+    tries=3000
+    until has_ended $1; do
+        tries=$((tries - 1))
+        [ $tries -gt 0 ] || return 1
+        usleep 20000
+    done
+}}
+leave() {{
+    [ -e /tmp/$1.daemon ] || return 0
+    if [ -e /tmp/$1.pid ]; then
+        has_ended $1.pid || kill -9 $(cat /tmp/$1.pid)
+        ended $1.pid || return 1
+    fi
+    vdpa dev del ${{1}}0 && vdpa dev del ${{1}}1 || return 1
+    has_ended $1.daemon || kill $(cat /tmp/$1.daemon)
+    ended $1.daemon
+}}
 daemon() {{
-    vduse-net $2 1024 0 ${{1}}0 ${{1}}1 > /tmp/$1.vduse 2>&1 &
+    vduse-net $2 $3 0 ${{1}}0 ${{1}}1 > /tmp/$1.vduse 2>&1 &
     echo $! > /tmp/$1.daemon
     until grep -qs ready /tmp/$1.vduse; do
-        [ -e /proc/$(cat /tmp/$1.daemon)/exe ] || return 1
+        has_ended $1.daemon && return 1
         usleep 50000
     done
     vdpa dev add name ${{1}}0 mgmtdev vduse && vdpa dev add name ${{1}}1 \
         mgmtdev vduse
 }}
-daemon a {features_a} && daemon b {features_b} || exit 1
-jobs="{jobs}"
+renew() {{
+    leave a && leave b || return 1
+    rm -f /tmp/a.* /tmp/b.* /tmp/console
+    touch /tmp/console /tmp/a.err /tmp/b.err
+    daemon a $1 $3 && daemon b $2 $3
+}}
+give_jobs() {{
+    jobs= irq=poll
+    for i in $(seq {jobs}); do
+        jobs="$jobs;type=net to=1 time=$1s depth={depth} irq=$irq $2"
+        case $irq in poll) irq=msix ;; msix) irq=poll ;; esac
+    done
+    jobs=${{jobs#;}}
+}}
 start() {{
     side=$1 first=$2 netdev=$3 props=$4; shift 4
     rm -f /tmp/$side.in /tmp/$side.out /tmp/$side.ram /tmp/$side.ballast
@@ -96,15 +129,7 @@ ask() {{
     alive=y
     until grep "\\"id\\": $2[,}}]" /tmp/$1.out; do
         [ $alive ] || return 1
-        [ -e /proc/$(cat /tmp/$1.pid)/exe ] || alive=
-        usleep 20000
-    done
-}}
-ended() {{
-    tries=3000
-    while [ -e /proc/$(cat /tmp/$1.pid)/exe ]; do
-        tries=$((tries - 1))
-        [ $tries -gt 0 ] || return 1
+        has_ended $1.pid && alive=
         usleep 20000
     done
 }}
@@ -146,14 +171,9 @@ def our_qemu(work: Path) -> dict[str, Path]:
 
 
 class Outer(Console):
-    """The outer guest, ready for commands.
+    """The outer guest, ready for commands.  It has no device at first."""
 
-    @a, @b: the best rings of the sides' devices
-    @more, @seconds: of each job of the load VM, which begins it with a reset
-    """
-
-    def __init__(self, vm: GuestVm, a: Rings, b: Rings,
-                 more: str = "", seconds: int = 20) -> None:
+    def __init__(self, vm: GuestVm) -> None:
         build_daemon()
         guest.unpack(["iproute2"], guest.ROOT)
         self._vm = vm
@@ -170,11 +190,16 @@ class Outer(Console):
                  **program("vdpa", guest.sbin("vdpa")),
                  "usr/bin/vduse-net": DAEMON}
         vm.add_job(OUTER.format(
-            modules=" ".join(MODULES), features_a=a.features(),
-            features_b=b.features(), megabytes=MEGABYTES, ballast=BALLAST,
-            jobs=";".join(JOBS).format(more=more, seconds=seconds)),
-                   files, kernel=KERNEL)
+            modules=" ".join(MODULES), megabytes=MEGABYTES, ballast=BALLAST,
+            jobs=JOBS, depth=DEPTH), files, kernel=KERNEL)
         self.launch()
+
+    def renew(self, a: Rings, b: Rings, size: int = 1024) -> None:
+        """New devices on both sides, nothing left of earlier ones.
+
+        @a, @b: the best rings that the sides' devices take, of up to @size
+        """
+        self.run(f"renew {a.features()} {b.features()} {size}")
 
     def tell(self) -> None:
         """Let the log have what everybody has said, if there is an outer."""
@@ -186,13 +211,15 @@ class Outer(Console):
 class Pair:
     """QEMU on one side of an Outer, and on the other while it migrates."""
 
-    def __init__(self, outer: Outer, netdev: str = "",
-                 props: str = "") -> None:
+    def __init__(self, outer: Outer, netdev: str = "", props: str = "",
+                 job: str = "", seconds: int = 20) -> None:
+        """@job, @seconds: of what the guest does; each begins with a reset."""
         self._outer = outer
         self._netdev, self._props = netdev, props
         self._next_id = 0
         self._work = {"a": 0, "b": 0}
         self.side = "a"
+        outer.run(f"give_jobs {seconds} '{job}'")
         self.start("a")
         self.expect_work()
 
@@ -223,11 +250,16 @@ class Pair:
         self.expect_end(side)
 
     def expect_end(self, side: str) -> None:
-        self._outer.run(f"ended {side}")
+        self._outer.run(f"ended {side}.pid")
 
     def refuse_start(self, which: int) -> None:
         """The next device that starts on this side, or the second, once."""
         self._outer.run(f"kill -USR{which} $(cat /tmp/{self.side}.daemon)")
+
+    def wait_refused(self) -> None:
+        wait_until(lambda: "yes" in self._outer.run(
+            f"grep -q 'refused to start' /tmp/{self.side}.vduse && echo yes; "
+            "true").splitlines(), 60, "a device that refuses to start")
 
     # Events, never times: a queue that was turned on says so when it has
     # carried a hundred frames.
@@ -302,6 +334,18 @@ class Pair:
         self.quit(self.side)
         self.side = self.other
         self.expect_work()
+
+    def pause(self) -> None:
+        """Stop the VM and let it go on."""
+        self.ask(self.side, "stop")
+        self.ask(self.side, "cont")
+        self.expect_work()
+
+    def relink(self) -> None:
+        """Take the cable off and put it in again, from QEMU's view."""
+        for up in (False, True):
+            for name in ("n0", "n1"):
+                self.ask(self.side, "set_link", name=name, up=up)
 
     def go_nowhere(self) -> None:
         """Migrate to the end, and go on here."""
