@@ -44,6 +44,7 @@ class Behaviour:
     features = 0                    # features offered besides
     reads = True                    # whether the socket is read at all
     late = 0.0                      # seconds until it listens
+    queues = 16                     # that it says it has
 
     def message(self, _b: "Backend", _m: Message) -> bool:
         """Before @m is handled; True: it has been."""
@@ -305,7 +306,7 @@ class Backend:
         if m.name == "GET_PROTOCOL_FEATURES":
             return struct.pack("<Q", self.protocol())
         if m.name == "GET_QUEUE_NUM":
-            return struct.pack("<Q", 16)
+            return struct.pack("<Q", self.behaviour.queues)
         if m.name in ("GET_STATUS", "GET_MAX_MEM_SLOTS",
                       "CHECK_DEVICE_STATE"):
             return struct.pack("<Q", 8 if m.name[4] == "M" else 0)

@@ -25,6 +25,12 @@ class Move:
     kinds: tuple[str, ...] = ALL
     rings: tuple[str, ...] = ("split", "packed")
     props: dict[str, Any] = field(default_factory=dict, hash=False)
+    # Of the device, by kind, and of a network's netdev, isolated or not.
+    members: dict[str, dict[str, Any]] = field(default_factory=dict,
+                                               hash=False)
+    netdev: dict[str, Any] = field(default_factory=dict, hash=False)
+    vectors: str = ""               # first and last one that the guest leads
+                                    # to its slot's power control
     times: int = 1                  # that the phase is gone through
     devices: int = 1                # that make the move together
     stock: bool = True              # can be tried without isolation

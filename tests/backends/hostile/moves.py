@@ -15,6 +15,8 @@ does it: what the test does to the device then.
     replug    it is unplugged, and another one plugged in on its chardev
     migrate   the VM is saved
     poke      the guest writes to the device's registers
+    vector    the guest has led interrupts of the device to the power control
+              of its slot
 
 What is expected is the same of all of them: QEMU lives, its main loop stands
 still no longer than the documentation says, the VM's other disk is served,

@@ -213,7 +213,15 @@ def _features(name: str, does: str, change: Callable[[int], int]) -> Move:
                 lambda: ChangesFeatures(change))
 
 
+class ManyQueues(Behaviour):
+    """More than messages that carry a descriptor can name."""
+
+    queues = 1024
+
+
 _EVERYTHING = (1 << 64) - 1
+# SET_VRING_KICK has eight bits for a queue; a network has two a pair.
+_QUEUES = 300
 _ACK = packet(NUMBERS["SET_MEM_TABLE"], bytes(8), VERSION | REPLY)
 
 MOVES = [
@@ -261,6 +269,15 @@ MOVES = [
          "the user insists on", "plug", lambda: Offers(0, 0),
          rings=("split",), props={"memory-isolation-packed": "on"},
          stock=False, short="net"),
+    Move("queues-beyond-eight-bits", "messages", f"offers 1024 queues; the "
+         f"device has {_QUEUES}, of which SET_VRING_KICK can name 256", "plug",
+         ManyQueues, expect="refused", short="net",
+         members={"blk": {"num-queues": _QUEUES},
+                  "scsi": {"num_queues": _QUEUES},
+                  "fs": {"num-request-queues": _QUEUES}, "net": {"mq": True}},
+         netdev={"queues": _QUEUES // 2},
+         # Or it would be refused since a queue's share is too small.
+         props={"memory-isolation-size": 1 << 30}),
     Move("status-is-garbage", "messages", "has a status of its own", "plug",
          lambda: _Status()),
 ]

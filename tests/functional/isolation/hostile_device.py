@@ -7,8 +7,8 @@ import time
 from typing import Any, Callable
 
 from hostile.move import Move
-from hostile_machine import (DRIVERS, MEMBERS, REGION, SLOT, HostileBackend,
-                             Machine)
+from hostile_machine import (BRIDGE, BRIDGE_SLOT, DRIVERS, MEMBERS, REGION,
+                             SLOT, HostileBackend, Machine)
 from hostile_qemu import CommandFailed
 
 _TRIES = 40
@@ -32,8 +32,14 @@ class HotDevice:
 
     def guest(self, words: str) -> str:
         """@words for the guest, about this device."""
-        return (f"pci=/sys/bus/pci/devices/0000:00:{self._slot:02x}.0; " +
+        bus = "01" if self.move.vectors else "00"
+        return (f"pci=/sys/bus/pci/devices/0000:{bus}:{self._slot:02x}.0; " +
                 words)
+
+    def lead_vectors(self) -> str:
+        """Words for the guest: the next interrupt switches the slot off."""
+        bridge = f"/sys/bus/pci/devices/0000:00:{BRIDGE_SLOT:02x}.0"
+        return self.guest(f"lead {bridge} {self._slot} {self.move.vectors}")
 
     def end(self) -> None:
         self.backend.kill()
@@ -83,13 +89,16 @@ class HotDevice:
         if self.setting.kind == "net":
             self._insist("netdev_add", type="vhost-user",
                          id=f"net{self.number}",
-                         chardev=f"char{self.number}", **self._isolation())
+                         chardev=f"char{self.number}",
+                         **self.move.netdev, **self._isolation())
         self.plug_again()
 
     def plug_again(self) -> None:
         """On the chardev, or the netdev, that is there already."""
         kind = self.setting.kind
-        members = {**MEMBERS[kind], "packed": self.setting.packed}
+        members = {**MEMBERS[kind], "packed": self.setting.packed,
+                   "bus": BRIDGE if self.move.vectors else "pci.0",
+                   **self.move.members.get(kind, {})}
         if kind == "net":
             members["netdev"] = f"net{self.number}"
         else:

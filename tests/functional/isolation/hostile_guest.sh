@@ -89,6 +89,12 @@ up_scsi() {
 io_scsi() { disk_io $(unit); }
 big_scsi() { big $(unit) 1M 8 iflag=direct; }
 
+# Vectors $3 to $4 switch slot $2 of the bridge $1 off.
+lead() {
+    read address rest < $1/resource
+    vector $pci/resource1 $1/resource0 $address $2 $3 $4
+}
+
 # I/O until "calm" is said with the same number.
 busy() { while [ ! -e /tmp/calm.$2 ]; do io_$1 || usleep 100000; done; }
 calm() { touch /tmp/calm.$1; }

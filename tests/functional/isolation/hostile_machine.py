@@ -2,7 +2,8 @@
 """The VM that the hostile device is plugged into, and that device's backend.
 
 The VM has an honest isolated disk that its guest uses all the time, and slot 7
-for the device at hand.
+for the device at hand: on its first bus, or, for moves whose guest leads
+interrupts to its slot's power control, on that of a bridge that has one.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from hostile_qemu import STUCK_SECONDS, HostileQemu
 
 HERE = Path(__file__).resolve().parent
 SLOT = 7
+BRIDGE, BRIDGE_SLOT = "bridge", 5
 GUEST_SECONDS = 300
 MEGABYTES = 192
 DRIVERS = {"blk": "vhost-user-blk-pci", "scsi": "vhost-user-scsi-pci",
@@ -127,7 +129,7 @@ class Machine:
         guest.job_initramfs(self._initramfs,
                             (HERE / "hostile_guest.sh").read_text("utf-8"),
                             {f"usr/bin/{name}": self._tool(name)
-                             for name in ("eject", "poke")})
+                             for name in ("eject", "poke", "vector")})
         self.boots = 0
         self.token = 0
         self.said = ""              # by the guest, at the end of a run()
@@ -164,6 +166,8 @@ class Machine:
                 "reconnect-ms=200",
                 "-device", "vhost-user-blk-pci,id=good0,chardev=good,addr=6,"
                 f"num-queues=1{props}",
+                "-device", f"pci-bridge,id={BRIDGE},chassis_nr=1,shpc=on,"
+                f"addr={BRIDGE_SLOT}",
                 # Firmware would wait for a disk whose backend is away.
                 "-boot", "strict=on",
                 "-kernel", str(guest.KERNEL), "-initrd", str(self._initramfs),
