@@ -34,7 +34,7 @@ void virtqueue_unpop_chain(VirtQueue *vq, const VirtQueueChain *chain)
 bool virtqueue_restore_popped(VirtQueue *vq, unsigned slots)
 {
     if (virtio_vdev_has_feature(vq->vdev, VIRTIO_F_RING_PACKED)) {
-        return slots == vq->inuse;
+        return slots == vq->inuse && vq->used_idx < vq->vring.num;
     }
     if (slots > vq->vring.num) {
         return false;

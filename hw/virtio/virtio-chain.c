@@ -430,9 +430,12 @@ static const char *ring_validate(VirtQueue *vq, VirtQueueRings rings,
     if (rings == VIRTQUEUE_RINGS_UNUSABLE) {
         return "the ring is not in RAM";
     }
-    /* It came with a migration, or was the next one of a larger ring. */
+    /* They came with a migration, or were the next ones of a larger ring. */
     if (packed && vq->last_avail_idx >= num) {
         return "the next descriptor is outside the ring";
+    }
+    if (packed && vq->used_idx >= num) {
+        return "the next used descriptor is outside the ring";
     }
     return NULL;
 }

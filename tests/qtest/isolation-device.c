@@ -95,6 +95,9 @@ static char *device_args(GuestDevice *d, const char *socket)
     } else {
         g_string_append(args, isolation);
     }
+    if (config->incoming) {
+        g_string_append(args, " -incoming defer");
+    }
     return g_string_free(args, false);
 }
 

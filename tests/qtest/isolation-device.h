@@ -33,6 +33,7 @@
  * @iothread: queues run in an IOThread
  * @policy: of the VM, instead of the property, or NULL; RAM is shared then
  * @port: it sits behind a PCIe root port that can switch it off
+ * @incoming: the machine waits for a migration stream
  */
 typedef struct DeviceConfig {
     const char *name;
@@ -45,6 +46,7 @@ typedef struct DeviceConfig {
     bool iothread;
     const char *policy;
     bool port;
+    bool incoming;
 } DeviceConfig;
 
 typedef struct GuestDevice GuestDevice;

@@ -139,6 +139,7 @@ static void test_device(const void *opaque)
 }
 
 #include "vhost-user-isolation-flight-cases.c.inc"
+#include "vhost-user-isolation-stream-cases.c.inc"
 
 /* Controls: the evidence is found where it is. */
 
@@ -317,6 +318,7 @@ static void add_pc_tests(void)
 {
     for (unsigned i = 0; i < G_N_ELEMENTS(configs); i++) {
         add_flight_tests(&configs[i]);
+        add_stream_tests(&configs[i]);
     }
     qtest_add_func("isolation-devices/control/shared-ram-is-found",
                    test_shared_ram_is_found);
