@@ -31,8 +31,8 @@ FUNCTIONAL = TOP / "tests/functional/isolation"
 PLAIN_GROUPS = ("unit", "qtest", "functional", "devices", "rings", "proofs",
                 "code")
 SLOW_GROUPS = ("asan", "bare", "compile", "rings-deep", "proofs-deep",
-               "fuzz", "mutation", "hostile", "port", "s390x", "vdpa",
-               "exposure", "kvm", "deb", "libvirt", "events")
+               "fuzz", "mutation", "hostile", "hostile-once", "port", "s390x",
+               "vdpa", "exposure", "kvm", "deb", "libvirt", "events")
 
 # QEMU's own tests that must pass unchanged: the part of their path that says
 # which device they are about.
@@ -257,6 +257,7 @@ def hostile_tests() -> list[Test]:
 
     return [test(f"hostile/{setting}", 14400, "run", setting)
             for setting in hostile_run.settings()] + [
+        test("hostile-once/all-moves", 14400, "once"),
         test("functional/hostile-shortly", 1200, "short"),
         test("hostile/asan-shortly", 3600, "short", after="asan/build",
              QEMU_BUILD=str(ASAN), HOSTILE_PATIENCE="4", **SANITIZER_ENV),

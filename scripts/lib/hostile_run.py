@@ -6,6 +6,7 @@
                                       with "-stock" behind it not isolated.
                                       MOVE may be a pattern; none means all
     hostile_run.py short                  those of the plain check
+    hostile_run.py once [stock]           each move with one of the settings
     hostile_run.py --list                 the moves
     hostile_run.py --check-docs           does docs/devel list what there is?
     hostile_run.py --write-docs           write it, with what the last runs gave
@@ -62,13 +63,14 @@ def moves_for(name: str, patterns: list[str]) -> list[Move]:
                                  for p in patterns))]
 
 
-def short_moves() -> dict[str, list[Move]]:
-    """Each with one setting; settings take turns."""
-    found: dict[str, list[Move]] = {name: [] for name in SHORT}
-    for move in (m for m in MOVES if m.short):
-        fits = [name for name in SHORT if move in moves_for(name, []) and
-                (move.short == "any" or name.startswith(move.short))]
-        min((found[name] for name in fits), key=len).append(move)
+def take_turns(moves: list[Move], names: list[str]) -> dict[str, list[Move]]:
+    """Each of @moves with one of the settings @names, if one fits."""
+    found: dict[str, list[Move]] = {name: [] for name in names}
+    for move in moves:
+        fits = [name for name in names if move in moves_for(name, []) and
+                (move.short in ("", "any") or name.startswith(move.short))]
+        if fits:
+            min((found[name] for name in fits), key=len).append(move)
     return found
 
 
@@ -130,7 +132,11 @@ def main() -> int:
         hostile_docs.write(MOVES)
         return 0
     if words == ["short"]:
-        return run(short_moves())
+        return run(take_turns([m for m in MOVES if m.short], list(SHORT)))
+    if words == ["once"]:
+        return run(take_turns(MOVES, settings()))
+    if words == ["once", "stock"]:
+        return run(take_turns(MOVES, [f"{s}-stock" for s in settings()]))
     if len(words) >= 2 and words[0] == "run" and \
             words[1].removesuffix("-stock") in settings():
         return run({words[1]: moves_for(words[1], words[2:])})
