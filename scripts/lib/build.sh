@@ -56,6 +56,8 @@ END
     case $variant in
     asan) printf '%s\n' --enable-asan --enable-ubsan ;;
     clang) printf '%s\n' --cc=clang ;;
+    # Sixty times; what only an optimizing compiler warns of, it does at the end.
+    export) printf '%s\n' -Doptimization=0 --disable-debug-info ;;
     esac
 }
 
