@@ -2,8 +2,8 @@
  * vDPA devices inside QEMU: memory as the device sees it, and rings.
  *
  * An access outside what is mapped in the address space of the queue's group
- * ends the process, which takes QEMU along: hardware behind an IOMMU would stop,
- * and the test must not go on.
+ * ends the process, which takes QEMU along: hardware behind an IOMMU would
+ * stop, and the test must not go on.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */

@@ -1,13 +1,14 @@
 /*
- * Two vDPA network devices inside QEMU's own process, with a cable between them,
- * for tests of vhost-vdpa with what VDUSE cannot have: a control queue, in an
- * address space of its own, and devices that can be suspended.
+ * Two vDPA network devices inside QEMU's own process, with a cable between
+ * them, for tests of vhost-vdpa with what VDUSE cannot have: a control queue,
+ * in an address space of its own, and devices that can be suspended.
  *
- * This is a shared object for LD_PRELOAD.  It gives QEMU descriptors 100 and 101
- * (-netdev vhost-vdpa,vhostfd=100), which are nothing to the kernel, and answers
- * what is asked of them by ioctl() and write() as Linux's vhost-vdpa would for
- * hardware.  A thread is the hardware.  Addresses of QEMU's are our own, so
- * the device reaches memory directly, where it was told and nowhere else.
+ * This is a shared object for LD_PRELOAD.  It gives QEMU descriptors 100 and
+ * 101 (-netdev vhost-vdpa,vhostfd=100), which are nothing to the kernel, and
+ * answers what is asked of them by ioctl() and write() as Linux's vhost-vdpa
+ * would for hardware.  A thread is the hardware.  Addresses of QEMU's are our
+ * own, so the device reaches memory directly, where it was told and nowhere
+ * else.
  *
  * Environment:
  *
@@ -126,8 +127,8 @@ static void take_kicks(void)
         continue;
     }
     for (unsigned i = 0; i < DEVICES * QUEUES_MAX; i++) {
-        const Device *d = &devices[i / QUEUES_MAX];
-        Queue *q = &devices[i / QUEUES_MAX].queue[i % QUEUES_MAX];
+        Device *d = &devices[i / QUEUES_MAX];
+        Queue *q = &d->queue[i % QUEUES_MAX];
 
         if (q->on && !d->suspended && q->kick >= 0 &&
             read(q->kick, &value, sizeof(value)) > 0) {
@@ -172,6 +173,25 @@ static uint64_t number(const char *name)
     return value ? strtoull(value, NULL, 0) : 0;
 }
 
+/* A descriptor of that number, which the kernel knows nothing of. */
+static void take_fd(int fd)
+{
+    g_assert_cmpint(fcntl(wake, F_DUPFD_CLOEXEC, fd), ==, fd);
+}
+
+static void device_new(Device *d, unsigned index)
+{
+    d->number = index;
+    take_fd(FIRST_FD + index);
+    for (unsigned i = 0; i < SPACES; i++) {
+        d->maps[i] = g_array_new(false, false, sizeof(struct vhost_iotlb_msg));
+    }
+    for (unsigned i = 0; i < QUEUES_MAX; i++) {
+        d->queue[i] = (Queue) { .kick = -1, .call = -1 };
+    }
+    net_init(d, number("VDPA_PAIRS"), number("VDPA_FEATURES"));
+}
+
 static void __attribute__((constructor)) begin(void)
 {
     const char *path = getenv("VDPA_LOG");
@@ -183,19 +203,7 @@ static void __attribute__((constructor)) begin(void)
     setvbuf(log_file, NULL, _IOLBF, 0);
     wake = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     for (unsigned i = 0; i < DEVICES; i++) {
-        Device *d = &devices[i];
-
-        d->number = i;
-        d->fd = fcntl(wake, F_DUPFD_CLOEXEC, FIRST_FD + i);
-        g_assert_cmpint(d->fd, ==, FIRST_FD + i);
-        for (unsigned s = 0; s < SPACES; s++) {
-            d->maps[s] = g_array_new(false, false,
-                                     sizeof(struct vhost_iotlb_msg));
-        }
-        for (unsigned q = 0; q < QUEUES_MAX; q++) {
-            d->queue[q] = (Queue) { .kick = -1, .call = -1 };
-        }
-        net_init(d, number("VDPA_PAIRS"), number("VDPA_FEATURES"));
+        device_new(&devices[i], i);
     }
     start_thread();
 }

@@ -86,7 +86,6 @@ typedef struct NetState {
  */
 typedef struct Device {
     unsigned number;
-    int fd;
     uint64_t offered;
     uint64_t features;
     uint64_t backend_features;
