@@ -24,6 +24,7 @@ import net_ovs                                          # noqa: E402
 import net_testpmd                                      # noqa: E402
 import scsi_contrib                                     # noqa: E402
 import test_uboot                                       # noqa: E402
+import vdpa_inside                                      # noqa: E402
 from harness import guest                               # noqa: E402
 
 TRIES = 3
@@ -52,6 +53,7 @@ def steps() -> list[tuple[str, Callable[[], object]]]:
         ("Open vSwitch", net_ovs.fetch),
         ("U-Boot", lambda: guest.unpack(["u-boot-qemu"], test_uboot.ROOT)),
         ("iproute2", iproute2),
+        ("ethtool", vdpa_inside.fetch),
         ("CBMC", cbmc),
     ]
 

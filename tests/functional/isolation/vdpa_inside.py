@@ -12,7 +12,9 @@ the destination of a migration was told is compared with what the source had.
 from __future__ import annotations
 
 import lzma
+import os
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ BACKENDS = TOP / "tests/backends"
 MEGABYTES, BALLAST = 224, 32
 PAIRS = 2
 # Bytes a second.
-SLOW, BRISK, FAST = 64 << 10, 32 << 20, 1 << 30
+SLOW, BRISK, FAST = 64 << 10, 64 << 20, 1 << 30
 # In the order in which they are loaded.
 MODULES = ["llc", "stp", "garp", "mrp", "8021q", "macvlan"]
 
@@ -44,6 +46,11 @@ traffic() {{
     done > /tmp/frames 2>&1
 }}
 """ + OBEY
+
+
+def fetch() -> None:
+    """What the guest has of Debian's archive, besides its kernel."""
+    guest.unpack(["ethtool"], guest.ROOT)
 
 
 def build_library() -> None:
@@ -78,6 +85,7 @@ class InsideVm(GuestVm):
         self.memory = work / f"{name}.ram"
         self.ballast = work / f"{name}.ballast"
         self._device_log.write_bytes(b"")
+        self._shadowed = "x-svq=on" in netdev
         self._wrapper = [
             "env", f"LD_PRELOAD={LIBRARY}", f"VDPA_LOG={self._device_log}",
             f"VDPA_FEATURES={rings.features()}", f"VDPA_PAIRS={PAIRS}",
@@ -96,6 +104,10 @@ class InsideVm(GuestVm):
                 "-device", f"virtio-net-pci,id=net{i},netdev=n{i},romfile=,"
                 f"mq=on,vectors={2 * PAIRS + 2},mac=52:54:00:00:01:0{i}{props}")
 
+    def make_ballast(self) -> None:
+        """For a machine that is not to get it from another one."""
+        self.ballast.write_bytes(os.urandom(BALLAST << 20))
+
     def order(self, *lines: str) -> None:
         """What the devices do from now on; see vdpa-inside.c."""
         self._orders.write_text("".join(f"{line}\n" for line in lines), "ascii")
@@ -104,23 +116,31 @@ class InsideVm(GuestVm):
         """All that the devices have logged."""
         return self._device_log.read_text("ascii")
 
+    def log_text(self) -> str:
+        """What QEMU has said so far."""
+        return (self.work / f"{self.name}.log").read_text("ascii", "replace")
+
     def announced(self) -> int:
         """Devices of which the guest has acknowledged all announcements."""
-        text = (self.work / f"{self.name}.log").read_text("ascii", "replace")
-        return text.count("virtio_net_handle_announce 0\n")
+        return self.log_text().count("virtio_net_handle_announce 0\n")
 
     def states(self) -> list[str]:
         """What control commands have set, on each device."""
         return [re.findall(rf"^{i}: state: (.*)\n", self.said(),
                            re.MULTILINE)[-1] for i in range(2)]
 
-    def rings(self, start: int = 0) -> list[str]:
-        return re.findall(r"queue \d: (.* ring of .*)\n", self.said()[start:])
+    def wait_work(self, start: int = 0) -> None:
+        """Frames go through all queues, turned on behind @start."""
+        wait_until(lambda: self.said()[start:].count(": at work\n") >=
+                   4 * PAIRS, 60, "frames through all queues")
 
-    def wait_work(self, start: int = 0, queues: int = 4 * PAIRS) -> None:
-        """Frames go through @queues that were turned on behind @start."""
-        wait_until(lambda: len(re.findall(": at work\n", self.said()[start:]))
-                   >= queues, 60, "frames through all queues")
+    def wait_new_work(self) -> None:
+        """Frames go through all queues, however often they were off."""
+        wait_until(lambda: all(
+            re.findall(rf"{i}: queue {q}: (at work|off|.* ring)",
+                       self.said())[-1] == "at work"
+            for i in range(2) for q in range(2 * PAIRS)), 60,
+            "frames through all queues")
 
     def wait_status(self, status: str) -> None:
         wait_until(lambda: self.cmd("query-status")["status"] == status, 60,
@@ -143,7 +163,7 @@ class InsideVm(GuestVm):
             "max-bandwidth": speed,
             "downtime-limit": 100000 if speed == FAST else 0})
 
-    def begin_migration(self, uri: str, queues: int = 4 * PAIRS) -> None:
+    def begin_migration(self, uri: str) -> None:
         """All but the ballast is sent once, and frames go on."""
         start = len(self.said())
         self.set_speed(BRISK)
@@ -152,11 +172,20 @@ class InsideVm(GuestVm):
             "remaining", BALLAST << 20) < BALLAST << 20, 60,
             "the guest's memory to be sent")
         self.set_speed(SLOW)
-        self.wait_work(start, queues)
+        if not self._shadowed:
+            self.wait_work(start)
 
     def end_migration(self) -> None:
         self.set_speed(FAST)
         self.wait_migration("completed")
+
+    def cancel(self, after: float) -> None:
+        """A migration to nowhere, @after seconds from its beginning."""
+        self.set_speed(SLOW)
+        self.cmd("migrate", uri="exec:cat > /dev/null")
+        time.sleep(after)
+        self.cmd("migrate_cancel")
+        self.wait_migration("cancelled")
 
     def end(self) -> None:
         super().end()
@@ -169,7 +198,7 @@ class Inside(Console):
 
     def __init__(self, vm: InsideVm) -> None:
         build_frames()
-        guest.unpack(["ethtool"], guest.ROOT)
+        fetch()
         self._vm = vm
         self._done = 0
         self._path = socket_folder(vm.work) / f"{vm.name}.console"
