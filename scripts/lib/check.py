@@ -31,7 +31,8 @@ hostile backend; hours), hostile-once (each move with one device), vdpa (vDPA's 
 a test; without arguments one of them runs), s390x (a guest that is big-endian),
 exposure (who can read how much), kvm (more guests that KVM runs), deb (Debian
 packages, built and tried in a bare Debian 12 and 13; slow), libvirt (the packages
-with Debian's libvirt), events (is what the user documentation says of events
+with Debian's libvirt), devices-off (the rest of that matrix with isolation
+off), events (is what the user documentation says of events
 without isolation so? Slow).  A name may be a
 pattern:
 'functional/data.*'.
@@ -111,7 +112,7 @@ class Report:
         """Devices and backends, if any of them was tried."""
         words = {o.test.name: "FAIL" if o.failed else "ok" if o.passed
                  else "skip" for o in self.outcomes
-                 if o.test.group == devices.GROUP}
+                 if o.test.group in devices.GROUPS}
         if words:
             print("\n" + devices.table(words) + "\n")
 

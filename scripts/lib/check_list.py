@@ -15,6 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import check_port
+import devices
 import events_docs
 import hostile_run
 import port
@@ -32,7 +33,8 @@ PLAIN_GROUPS = ("unit", "qtest", "functional", "devices", "rings", "proofs",
                 "code")
 SLOW_GROUPS = ("asan", "bare", "compile", "rings-deep", "proofs-deep",
                "fuzz", "mutation", "hostile", "hostile-once", "port", "s390x",
-               "vdpa", "exposure", "kvm", "deb", "libvirt", "events")
+               "vdpa", "exposure", "kvm", "deb", "libvirt", "events",
+               "devices-off")
 
 # QEMU's own tests that must pass unchanged: the part of their path that says
 # which device they are about.
@@ -107,13 +109,13 @@ def _device_of(path: str) -> str:
     return ""
 
 
-def _qos_tests(devices: tuple[str, ...]) -> list[Test]:
+def _qos_tests(kinds: tuple[str, ...]) -> list[Test]:
     """One run of qos-test a device, over all paths that lead to it."""
     paths: dict[str, list[str]] = {}
     for path in _paths_of("qos-test"):
         paths.setdefault(_device_of(path), []).append(path)
     tests = []
-    for device in devices:
+    for device in kinds:
         if device not in paths:
             continue
         argv = [str(QEMU / "tests/qtest/qos-test"), "--tap", "-k"]
@@ -186,8 +188,8 @@ def functional_tests() -> list[Test]:
         group = getattr(case, "group", "functional")
         if name.startswith("devices."):
             # Cells of the matrix: "on.DEVICE_BACKEND_..." and "off....".
-            group, name = name.split(".", 1)
-            name = name[0].lower() + name[1:]
+            group = getattr(case, "group", devices.GROUP)
+            name = f"{case.side}.{name.rsplit('.', 1)[1]}"
         limit = getattr(case, "limit", 300)
         tests[ident] = Test(
             f"{group}/{name}", (PYTHON, "-m", "unittest", "-v", ident), limit,

@@ -80,6 +80,7 @@ class Cell:
     guest_ring: str              # what the guest sees, if isolated
     cpus: int
     iothread: bool               # if isolated
+    first: bool                  # of its row
 
     @property
     def name(self) -> str:
@@ -191,7 +192,8 @@ def _spread(row: Row, ring: str, queues: int, number: int) -> Cell:
         "cpus": max(queues, 1 + third),
     }
     conditions.update(row.fixed)
-    return Cell(row, ring, queues, **conditions)
+    return Cell(row, ring, queues, **conditions,
+                first=(ring, queues) == (row.rings[0], row.queues[0]))
 
 
 def cells() -> Iterator[Cell]:

@@ -19,6 +19,13 @@ class Off(DeviceCase):
     side = "off"
 
 
+class OffAgain(DeviceCase):
+    """The same with backends that another cell has tried that way."""
+
+    side = "off"
+    group = "devices-off"
+
+
 def _add(side: type, cell: matrix.Cell) -> None:
     def test(self: DeviceCase) -> None:
         self.run_workload(cell)
@@ -28,6 +35,6 @@ def _add(side: type, cell: matrix.Cell) -> None:
 
 for _cell in matrix.cells():
     _add(On, _cell)
-    _add(Off, _cell)
+    _add(Off if _cell.first else OffAgain, _cell)
 # So that this file names no test of its own.
 del DeviceCase
