@@ -94,9 +94,10 @@ class ControlTest(IsolationTest):
 
     def move(self, rings: Rings, name: str, netdev: str = "") -> None:
         other, console = self.arrive(rings, name, netdev)
-        self.assertEqual(subprocess.run(
+        compared = subprocess.run(
             ["cmp", str(self.vm.memory), str(other.memory)], check=False,
-            capture_output=True).stdout, b"")
+            capture_output=True, text=True)
+        self.assertEqual(compared.returncode, 0, compared.stdout)
         states = self.vm.states()
         self.go_on(other, console)
         self.assertEqual(other.states(), states)
