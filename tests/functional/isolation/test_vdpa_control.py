@@ -43,8 +43,8 @@ class ControlTest(IsolationTest):
     limit = 600
     props = ""
 
-    def boot(self, rings: Rings = SPLIT, netdev: str = "") -> None:
-        self.vm, self.console = self.machine("vm0", rings, netdev)
+    def boot(self, rings: Rings = SPLIT) -> None:
+        self.vm, self.console = self.machine("vm0", rings)
         self.vm.make_ballast()
         self.console.launch()
         for command in SET_ALL:
@@ -185,9 +185,7 @@ class VdpaControlAll(ControlTest):
 
     def test_destination_refuses_a_command(self) -> None:
         """It says so, and the guest goes on where it was."""
-        # Without shadow virtqueues before, QEMU 10.0 gives the device no
-        # descriptor for its calls when a VM goes on that had migrated.
-        self.boot(netdev=",x-svq=on")
+        self.boot()
         other, console = self.arrive(PACKED, "vm1")
         other.order("refuse 2.0")
         other.cmd("cont")
