@@ -11,6 +11,7 @@
 #include "qemu/osdep.h"
 #include <poll.h>
 #include <sys/un.h>
+#include "libqtest.h"
 #include "isolation-backend.h"
 
 #define WAIT_US (30 * G_USEC_PER_SEC)
@@ -188,21 +189,30 @@ static void backend_connection(MockBackend *b, short events)
     }
 }
 
-/* The peer listens, or will do so soon. */
-static void backend_connect(MockBackend *b)
+/* The peer listens, or will do so soon.  Returns: the socket, or -1. */
+static int connect_to(const char *path)
 {
     struct sockaddr_un addr = { .sun_family = AF_UNIX };
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
 
-    b->socket = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    g_assert_cmpint(b->socket, >=, 0);
-    g_strlcpy(addr.sun_path, b->path, sizeof(addr.sun_path));
-    if (connect(b->socket, (struct sockaddr *)&addr, sizeof(addr)) < 0) {
-        close(b->socket);
-        b->socket = -1;
-        return;
+    g_assert_cmpint(fd, >=, 0);
+    g_strlcpy(addr.sun_path, path, sizeof(addr.sun_path));
+    if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0) {
+        close(fd);
+        return -1;
     }
-    b->sessions++;
-    g_cond_broadcast(&b->changed);
+    return fd;
+}
+
+static void backend_connect(MockBackend *b)
+{
+    b->socket = b->listener >= 0 ?
+                accept4(b->listener, NULL, NULL, SOCK_CLOEXEC) :
+                connect_to(b->path);
+    if (b->socket >= 0) {
+        b->sessions++;
+        g_cond_broadcast(&b->changed);
+    }
 }
 
 enum { POLL_WAKE, POLL_SOCKET, POLL_KICKS };
@@ -270,8 +280,8 @@ static void *backend_thread(void *opaque)
     return NULL;
 }
 
-MockBackend *mock_backend_new(const MockModel *model, uint64_t ring_features,
-                              void *opaque, const char *path)
+static MockBackend *backend_new(const MockModel *model, uint64_t ring_features,
+                                void *opaque, const char *path, int listener)
 {
     MockBackend *b = g_new0(MockBackend, 1);
 
@@ -282,6 +292,7 @@ MockBackend *mock_backend_new(const MockModel *model, uint64_t ring_features,
     b->ring_features = ring_features;
     b->path = g_strdup(path);
     b->socket = -1;
+    b->listener = listener;
     if (model->config_size) {
         memcpy(b->config, model->config, model->config_size);
     }
@@ -296,6 +307,22 @@ MockBackend *mock_backend_new(const MockModel *model, uint64_t ring_features,
     g_assert_cmpint(pipe2(b->wake, O_CLOEXEC), ==, 0);
     b->thread = g_thread_new("mock-backend", backend_thread, b);
     return b;
+}
+
+MockBackend *mock_backend_new(const MockModel *model, uint64_t ring_features,
+                              void *opaque, const char *path)
+{
+    return backend_new(model, ring_features, opaque, path, -1);
+}
+
+MockBackend *mock_backend_new_listening(const MockModel *model,
+                                        uint64_t ring_features, void *opaque,
+                                        const char *path)
+{
+    int listener = qtest_socket_server(path);
+
+    g_assert_cmpint(fcntl(listener, F_SETFL, O_NONBLOCK), ==, 0);
+    return backend_new(model, ring_features, opaque, path, listener);
 }
 
 void mock_backend_free(MockBackend *b)
@@ -315,6 +342,9 @@ void mock_backend_free(MockBackend *b)
     }
     if (b->socket >= 0) {
         close(b->socket);
+    }
+    if (b->listener >= 0) {
+        close(b->listener);
     }
     g_free(b->path);
     g_array_free(b->received, true);

@@ -166,6 +166,7 @@ struct MockBackend {
     int wake[2];
     char *path;
     int socket;
+    int listener;
     bool quit;
     uint32_t base_lie;
     unsigned sessions;
@@ -190,6 +191,10 @@ struct MockBackend {
  */
 MockBackend *mock_backend_new(const MockModel *model, uint64_t ring_features,
                               void *opaque, const char *path);
+/** The same, but it listens on @path, and its peer connects. */
+MockBackend *mock_backend_new_listening(const MockModel *model,
+                                        uint64_t ring_features, void *opaque,
+                                        const char *path);
 void mock_backend_free(MockBackend *b);
 
 /**

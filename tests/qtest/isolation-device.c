@@ -58,6 +58,28 @@ static char *device_place(const DeviceConfig *config)
                         : g_strdup_printf("addr=%d", PCI_SLOT_OF_DEVICE);
 }
 
+/* Of whatever has the connection. */
+static char *device_isolation(const DeviceConfig *config)
+{
+    return g_strconcat(",chardev=socket",
+                       config->isolated && !config->policy ?
+                       ",memory-isolation=on" : "",
+                       config->iothread ? ",iothread=thread" : "",
+                       config->pins, NULL);
+}
+
+static char *device_options(const DeviceKind *kind, const DeviceConfig *config)
+{
+    g_autofree char *place = device_place(config);
+    g_autofree char *rest = kind->object ?
+        g_strdup_printf(",%s=object", kind->link) : device_isolation(config);
+
+    /* What is asked for in order is not offered all the same. */
+    return g_strdup_printf("%s,id=device,%s,packed=%s%s%s", kind->device,
+                           place, config->guest_packed ? "on" : "off",
+                           config->isolated ? ",in_order=on" : "", rest);
+}
+
 static char *device_args(GuestDevice *d, const char *socket)
 {
     const DeviceKind *kind = d->kind;
@@ -66,10 +88,7 @@ static char *device_args(GuestDevice *d, const char *socket)
                                  " -object memory-backend-shm,id=shared,"
                                  "size=16M -object iothread,id=thread");
     bool says = config->isolated && !config->policy;
-    g_autofree char *isolation = g_strconcat(
-        ",chardev=socket", says ? ",memory-isolation=on" : "",
-        config->iothread ? ",iothread=thread" : "", config->pins, NULL);
-    g_autofree char *place = device_place(config);
+    g_autofree char *options = device_options(kind, config);
 
     g_string_append_printf(args, " -M %s%s", device_machine(config),
                            says ? "" : ",memory-backend=shared");
@@ -77,24 +96,15 @@ static char *device_args(GuestDevice *d, const char *socket)
         g_string_append_printf(args, " -object vhost-user-isolation,id=iso0,%s",
                                config->policy);
     }
-    g_string_append_printf(args, " -chardev socket,id=socket,server=on,path=%s",
-                           socket);
+    g_string_append_printf(args, " -chardev socket,id=socket,path=%s%s",
+                           socket, config->dials ?: ",server=on");
     if (kind->object) {
+        g_autofree char *isolation = device_isolation(config);
+
         g_string_append_printf(args, " %s,id=object%s", kind->object,
                                isolation);
     }
-    g_string_append_printf(args, " -device %s,id=device,%s,packed=%s",
-                           kind->device, place,
-                           config->guest_packed ? "on" : "off");
-    if (config->isolated) {
-        /* Asked for, and not offered all the same. */
-        g_string_append(args, ",in_order=on");
-    }
-    if (kind->object) {
-        g_string_append_printf(args, ",%s=object", kind->link);
-    } else {
-        g_string_append(args, isolation);
-    }
+    g_string_append_printf(args, " -device %s", options);
     if (config->incoming) {
         g_string_append(args, " -incoming defer");
     }
@@ -136,13 +146,20 @@ static void device_find_bus(GuestDevice *d)
     }
 }
 
+static void device_find(GuestDevice *d)
+{
+    QPCIAddress addr = {
+        .devfn = d->config->port ? DEVICE_BEHIND_PORT
+                                 : QPCI_DEVFN(PCI_SLOT_OF_DEVICE, 0),
+    };
+
+    virtio_pci_init(&d->pci, d->bus, &addr);
+    qvirtio_pci_device_enable(&d->pci);
+}
+
 GuestDevice *device_new(const DeviceKind *kind, const DeviceConfig *config)
 {
     GuestDevice *d = g_new0(GuestDevice, 1);
-    QPCIAddress addr = {
-        .devfn = config->port ? DEVICE_BEHIND_PORT
-                              : QPCI_DEVFN(PCI_SLOT_OF_DEVICE, 0),
-    };
     g_autofree char *socket = NULL;
     g_autofree char *args = NULL;
 
@@ -153,16 +170,16 @@ GuestDevice *device_new(const DeviceKind *kind, const DeviceConfig *config)
     g_assert_nonnull(d->dir);
     qtest_add_abrt_handler(device_remove_files, d);
     socket = g_strdup_printf("%s/socket", d->dir);
-    d->backend = mock_backend_new(&kind->model, config->backend_features,
-                                  d->state, socket);
+    d->backend = (config->dials ? mock_backend_new_listening
+                                : mock_backend_new)(
+        &kind->model, config->backend_features, d->state, socket);
     d->backend->expect_zeros = config->isolated;
     args = device_args(d, socket);
     d->qts = qtest_init(args);
     device_find_bus(d);
     d->pattern = guest_pattern_fill_at(d->qts, d->ram, DEVICE_RAM);
     d->next_free = d->ram + RAM_DATA;
-    virtio_pci_init(&d->pci, d->bus, &addr);
-    qvirtio_pci_device_enable(&d->pci);
+    device_find(d);
     return d;
 }
 
@@ -179,6 +196,33 @@ void device_free(GuestDevice *d)
     g_free(d->dir);
     g_free(d->state);
     g_free(d);
+}
+
+void device_unplug(GuestDevice *d)
+{
+    g_clear_pointer(&d->pci.pdev, g_free);
+    qpci_unplug_acpi_device_test(d->qts, "device", PCI_SLOT_OF_DEVICE);
+}
+
+void device_plug(GuestDevice *d)
+{
+    g_autofree char *options = device_options(d->kind, d->config);
+    g_autofree char *said = qtest_hmp(d->qts, "device_add %s", options);
+    int64_t end = g_get_monotonic_time() + WAIT_US;
+
+    /*
+     * What has gone lets its chardev go a little later; and one that connects
+     * by itself may be about to.
+     */
+    while (strstr(said, "already in use") || strstr(said, "try again")) {
+        g_assert_cmpint(g_get_monotonic_time(), <, end);
+        g_usleep(1000);
+        g_free(said);
+        said = qtest_hmp(d->qts, "device_add %s", options);
+    }
+    g_assert_cmpstr(said, ==, "");
+    memset(&d->pci, 0, sizeof(d->pci));
+    device_find(d);
 }
 
 /* The driver */

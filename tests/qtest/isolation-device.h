@@ -34,6 +34,7 @@
  * @policy: of the VM, instead of the property, or NULL; RAM is shared then
  * @port: it sits behind a PCIe root port that can switch it off
  * @incoming: the machine waits for a migration stream
+ * @dials: QEMU connects to the backend; further options of the chardev, or NULL
  */
 typedef struct DeviceConfig {
     const char *name;
@@ -47,6 +48,7 @@ typedef struct DeviceConfig {
     const char *policy;
     bool port;
     bool incoming;
+    const char *dials;
 } DeviceConfig;
 
 typedef struct GuestDevice GuestDevice;
@@ -109,6 +111,11 @@ struct GuestDevice {
 
 GuestDevice *device_new(const DeviceKind *kind, const DeviceConfig *config);
 void device_free(GuestDevice *d);
+
+/** Take the device out of its slot, of a PC; its chardev stays. */
+void device_unplug(GuestDevice *d);
+/** Plug another one in, on the same chardev. */
+void device_plug(GuestDevice *d);
 
 /** As far as DRIVER_OK. */
 void device_start_driver(GuestDevice *d);

@@ -139,6 +139,7 @@ static void test_device(const void *opaque)
 }
 
 #include "vhost-user-isolation-flight-cases.c.inc"
+#include "vhost-user-isolation-plug-cases.c.inc"
 #include "vhost-user-isolation-stream-cases.c.inc"
 
 /* Controls: the evidence is found where it is. */
@@ -340,6 +341,9 @@ int main(int argc, char **argv)
     for (unsigned i = 0; i < G_N_ELEMENTS(kinds); i++) {
         if (kinds[i]->arm_only == target_is_arm()) {
             add_tests(kinds[i]);
+            if (!target_is_arm()) {
+                add_plug_tests(kinds[i]);
+            }
         }
     }
     if (!target_is_arm()) {
