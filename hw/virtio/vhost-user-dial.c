@@ -1,5 +1,5 @@
 /*
- * vhost-user: find the backend of a device that is being made.
+ * vhost-user: when a backend is connected.
  *
  * A chardev with reconnect-ms connects in the background, and one whose device
  * was unplugged is not connected any more; so a device waits for its backend
@@ -7,6 +7,12 @@
  * takes.  Later the monitor waits too, and a socket whose owner lets others
  * wait in its queue must not stop a running machine: connect() is called in a
  * thread that can be left behind.
+ *
+ * Later a backend can come back as often as it likes, and QEMU has lines for
+ * its log whenever one cannot be used.  Those are the devices', of vhost.c and
+ * of others, which know of no limit; so it is connections that are limited.
+ * One that comes too early rests: it is open, and the device is told so later.
+ * Refusing it would be one more thing that happens as often as it comes.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -21,6 +27,24 @@
 #include "chardev/char-socket.h"
 #include "hw/qdev-core.h"
 #include "vhost-user-transport.h"
+
+/* Connections at once; one comes back in so many nanoseconds. */
+#define PACE_BURST 16
+#define PACE_EVERY_NS (NANOSECONDS_PER_SECOND / 2)
+
+/**
+ * struct VhostUserPace
+ * @be: chardev of the device
+ * @connections: that its backend may have
+ * @again: pace_again()
+ * @resting: it will be there
+ */
+struct VhostUserPace {
+    CharFrontend *be;
+    WaitBudget connections;
+    QEMUTimer *again;
+    bool resting;
+};
 
 /**
  * Dial - one attempt
@@ -145,4 +169,58 @@ bool vhost_user_dial(CharFrontend *be, uint32_t timeout_ms, Error **errp)
         return false;
     }
     return dial_in_time(chr, timeout_ms, errp);
+}
+
+/* Whatever the device makes of it, it may be another connection by now. */
+static void pace_again(void *opaque)
+{
+    VhostUserPace *pace = opaque;
+
+    pace->resting = false;
+    if (qemu_chr_fe_backend_open(pace->be)) {
+        qemu_chr_be_event(qemu_chr_fe_get_driver(pace->be), CHR_EVENT_OPENED);
+    }
+}
+
+VhostUserPace *vhost_user_pace_new(CharFrontend *be)
+{
+    VhostUserPace *pace = g_new0(VhostUserPace, 1);
+
+    pace->be = be;
+    wait_budget_init(&pace->connections, PACE_BURST * PACE_EVERY_NS,
+                     PACE_BURST * PACE_EVERY_NS);
+    pace->again = timer_new_ns(QEMU_CLOCK_REALTIME, pace_again, pace);
+    return pace;
+}
+
+void vhost_user_pace_free(VhostUserPace *pace)
+{
+    timer_free(pace->again);
+    g_free(pace);
+}
+
+static int64_t pace_rest_ns(VhostUserPace *pace)
+{
+    return MAX(PACE_EVERY_NS - wait_budget_left(&pace->connections), 0);
+}
+
+bool vhost_user_pace_rests(VhostUserPace *pace)
+{
+    int64_t rest = pace_rest_ns(pace);
+
+    if (pace->resting) {
+        return true;
+    }
+    if (rest && phase_check(PHASE_MACHINE_READY)) {
+        timer_mod(pace->again, qemu_clock_get_ns(QEMU_CLOCK_REALTIME) + rest);
+        pace->resting = true;
+        return true;
+    }
+    wait_budget_spend(&pace->connections, PACE_EVERY_NS);
+    return false;
+}
+
+void vhost_user_pace_wait(VhostUserPace *pace)
+{
+    g_usleep(pace_rest_ns(pace) / SCALE_US);
 }

@@ -464,7 +464,11 @@ bool vhost_user_isolation_retries(VhostUserState *user, Error **errp)
     const VhostUserIsolation *iso = user->isolation;
     const char *why;
 
-    if (!iso || (!iso->refused && !phase_check(PHASE_MACHINE_READY))) {
+    if (!iso) {
+        return true;
+    }
+    if (!iso->refused && !phase_check(PHASE_MACHINE_READY)) {
+        vhost_user_pace_wait(iso->pace);
         return true;
     }
     why = vhost_user_transport_why(iso->transport);

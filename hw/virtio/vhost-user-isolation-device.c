@@ -156,6 +156,7 @@ bool vhost_user_isolation_init(VhostUserState *user, unsigned num_queues,
     iso->num_queues = num_queues;
     iso->ring_limit = ISOLATION_RING_MAX;
     iso->transport = vhost_user_transport_new(user->chr, config->timeout_ms);
+    iso->pace = vhost_user_pace_new(user->chr);
     user->isolation = iso;
     iso->iothreads = iothreads;
     return true;
@@ -180,6 +181,7 @@ void vhost_user_isolation_cleanup(VhostUserState *user)
     }
     isolation_connection_end(iso);
     vhost_user_transport_free(iso->transport);
+    vhost_user_pace_free(iso->pace);
     isolation_iothreads_free(iso->iothreads, iso->num_queues);
     g_clear_pointer(&user->isolation, g_free);
 }
@@ -219,6 +221,11 @@ bool vhost_user_isolation_dial(VhostUserState *user, Error **errp)
 {
     return !user->isolation ||
            vhost_user_dial(user->chr, user->isolation_config.timeout_ms, errp);
+}
+
+bool vhost_user_isolation_rests(VhostUserState *user)
+{
+    return user->isolation && vhost_user_pace_rests(user->isolation->pace);
 }
 
 bool vhost_user_isolation_realize(VhostUserState *user, VirtIODevice *vdev,

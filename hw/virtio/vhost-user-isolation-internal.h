@@ -154,6 +154,7 @@ typedef enum IsolationRingState {
  * @guest: the guest's side, or NULL: netdevs are there before their device
  * @num_queues: see VirtIOIsolation
  * @transport: of all connections
+ * @pace: of them
  * @ring_limit: descriptors of a ring that backends have not refused
  * @ring_taken: descriptors of a ring that one has started with
  * @ring_told: descriptors of a ring that this one was told, 0: none yet
@@ -176,6 +177,7 @@ struct VhostUserIsolation {
     VirtIOIsolation *guest;
     unsigned num_queues;
     VhostUserTransport *transport;
+    VhostUserPace *pace;
     uint16_t ring_limit;
     uint16_t ring_taken;
     uint16_t ring_told;

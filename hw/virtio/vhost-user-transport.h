@@ -294,4 +294,32 @@ pid_t vhost_user_peer(CharFrontend *be);
  */
 bool vhost_user_dial(CharFrontend *be, uint32_t timeout_ms, Error **errp);
 
+typedef struct VhostUserPace VhostUserPace;
+
+/**
+ * vhost_user_pace_new() - of the connections of one device
+ * @be: its chardev; borrowed, and may lose its chardev earlier
+ *
+ * BQL held for all of these.
+ */
+VhostUserPace *vhost_user_pace_new(CharFrontend *be);
+
+/** vhost_user_pace_free() - what rests is left alone */
+void vhost_user_pace_free(VhostUserPace *pace);
+
+/**
+ * vhost_user_pace_rests() - there is a connection: does it have to rest?
+ *
+ * True: the device does nothing; CHR_EVENT_OPENED comes again, if the chardev
+ * is open then.  False: it is counted.  Nothing rests before the machine runs.
+ */
+bool vhost_user_pace_rests(VhostUserPace *pace);
+
+/**
+ * vhost_user_pace_wait() - wait until one would not have to
+ *
+ * For a machine that does not run yet.
+ */
+void vhost_user_pace_wait(VhostUserPace *pace);
+
 #endif /* HW_VIRTIO_VHOST_USER_TRANSPORT_H */

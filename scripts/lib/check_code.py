@@ -91,6 +91,7 @@ WAITS_WITH_REASON: dict[str, dict[str, str]] = {
         "close": "of a socket that nothing was sent on",
         "qemu_sem_timedwait": "for that thread, with a limit",
         "qemu_chr_fe_wait_connected": "before the machine runs",
+        "g_usleep": "before the machine runs",
     },
     "bounce.c": {
         "close": "of a memfd: nothing waits for who else has it",

@@ -3,7 +3,7 @@
 
 It answers what QEMU asks before a device starts.  Then it does what a backend
 should not: it says that its configuration changed while nobody uses it, or
-closes the socket when it is told to.
+closes the socket when it is told to, or comes back again and again.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import array
 import socket
 import struct
 import threading
+import time
 from pathlib import Path
 
 GET_FEATURES, GET_PROTOCOL_FEATURES, GET_QUEUE_NUM = 1, 15, 17
@@ -31,12 +32,20 @@ class RudeBackend:
     def __init__(self, path: Path, *, changes: int = 0) -> None:
         self.path = path
         self.sent_changes = 0
+        self.answered = 0
         self._changes = changes
-        self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(path))
-        self._listener.listen(1)
+        self._listener: socket.socket | None = None
         self._connection: socket.socket | None = None
         self._channel: socket.socket | None = None
+        self._listen()
+        self._start()
+
+    def _listen(self) -> None:
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._listener.bind(str(self.path))
+        self._listener.listen(1)
+
+    def _start(self) -> None:
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
@@ -50,9 +59,17 @@ class RudeBackend:
                     pass
                 sock.close()
         self._thread.join(10)
-        self.path.unlink(missing_ok=True)
+        self._end_channel()
+        if self._listener:
+            self.path.unlink(missing_ok=True)
+
+    def _end_channel(self) -> None:
+        if self._channel:
+            self._channel.close()
+            self._channel = None
 
     def _serve(self) -> None:
+        assert self._listener
         try:
             while True:
                 self._connection = self._listener.accept()[0]
@@ -72,12 +89,14 @@ class RudeBackend:
         payload = conn.recv(size, socket.MSG_WAITALL) if size else b""
         answer = self._answer(request, payload)
         if request == SET_BACKEND_REQ_FD:
+            self._end_channel()
             self._channel = socket.socket(fileno=fds[0])
         if answer is None and flags & NEED_REPLY:
             answer = struct.pack("<Q", 0)
         if answer is not None:
             conn.sendall(_HEADER.pack(request, REPLY_FLAGS, len(answer)) +
                          answer)
+            self.answered += 1
         if request == SET_BACKEND_REQ_FD:
             self._send_changes()
         return True
@@ -96,3 +115,35 @@ class RudeBackend:
             assert self._channel
             self._channel.sendall(_HEADER.pack(CONFIG_CHANGE, 1, 0))
             self.sent_changes += 1
+
+
+class KnockingBackend(RudeBackend):
+    """Connects to @path, as soon as somebody listens there."""
+
+    def _reach(self) -> socket.socket:
+        conn = socket.socket(socket.AF_UNIX)
+        while True:
+            try:
+                conn.connect(str(self.path))
+                return conn
+            except OSError:
+                time.sleep(0.01)
+
+    def _listen(self) -> None:
+        pass
+
+    def _serve(self) -> None:
+        try:
+            self._connection = self._reach()
+            while self._handle(self._connection):
+                pass
+        except OSError:
+            return
+
+    def knock(self, times: int) -> None:
+        """End the connection, make @times more that end at once, then stay."""
+        self.close()
+        for _ in range(times):
+            self._reach().close()
+        self.answered = 0
+        self._start()

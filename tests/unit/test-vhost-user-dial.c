@@ -1,5 +1,6 @@
 /*
- * How the backend of a device that is being made is found.
+ * How the backend of a device that is being made is found, and how often one
+ * may come back.
  *
  * SPDX-License-Identifier: GPL-2.0-or-later
  */
@@ -15,6 +16,10 @@
 #include "transport-harness.h"
 
 #define PATH "/vhost-user-dial/"
+
+/* Connections that are taken at once, and until the next one. */
+#define BURST 16
+#define EVERY_NS (NANOSECONDS_PER_SECOND / 2)
 
 /* Ends what hangs; nothing waits as long. */
 #define LONG_MS (10 * 60 * 1000)
@@ -186,6 +191,101 @@ static void test_no_socket(void)
     qemu_chr_fe_deinit(&be, true);
 }
 
+/* A device that counts the connections that it may use. */
+typedef struct Taker {
+    Line line;
+    VhostUserPace *pace;
+    unsigned taken;
+} Taker;
+
+static void taker_event(void *opaque, QEMUChrEvent event)
+{
+    Taker *taker = opaque;
+
+    if (event == CHR_EVENT_OPENED && !vhost_user_pace_rests(taker->pace)) {
+        taker->taken++;
+    }
+}
+
+static void taker_up(Taker *taker)
+{
+    *taker = (Taker) { };
+    line_up(&taker->line);
+    taker->pace = vhost_user_pace_new(&taker->line.be);
+    qemu_chr_fe_set_handlers(&taker->line.be, NULL, NULL, taker_event, NULL,
+                             taker, NULL, true);
+}
+
+static void taker_down(Taker *taker)
+{
+    vhost_user_pace_free(taker->pace);
+    line_down(&taker->line);
+}
+
+static void taker_connect(Taker *taker)
+{
+    int fd;
+
+    g_assert_true(vhost_user_dial(&taker->line.be, LONG_MS, &error_abort));
+    fd = accept(taker->line.listener, NULL, NULL);
+    g_assert_cmpint(fd, >=, 0);
+    close(fd);
+}
+
+static void taker_flood(Taker *taker)
+{
+    for (unsigned i = 0; i < 10 * BURST; i++) {
+        taker_connect(taker);
+        qemu_chr_fe_disconnect(&taker->line.be);
+    }
+}
+
+static void test_who_comes_too_often_rests(void)
+{
+    Taker taker;
+
+    taker_up(&taker);
+    taker_flood(&taker);
+    g_assert_cmpuint(taker.taken, ==, BURST);
+    /* The device hears again of one that stays. */
+    taker_connect(&taker);
+    g_assert_cmpuint(taker.taken, ==, BURST);
+    harness_pass(EVERY_NS - 1);
+    g_assert_cmpuint(taker.taken, ==, BURST);
+    harness_pass(1);
+    g_assert_cmpuint(taker.taken, ==, BURST + 1);
+    taker_down(&taker);
+}
+
+/* There is nobody then; the next one that comes is taken. */
+static void test_who_rests_may_go(void)
+{
+    Taker taker;
+
+    taker_up(&taker);
+    taker_flood(&taker);
+    harness_pass(EVERY_NS);
+    g_assert_cmpuint(taker.taken, ==, BURST);
+    taker_connect(&taker);
+    g_assert_cmpuint(taker.taken, ==, BURST + 1);
+    qemu_chr_fe_disconnect(&taker.line.be);
+    harness_pass(10 * BURST * EVERY_NS);
+    taker_flood(&taker);
+    g_assert_cmpuint(taker.taken, ==, 2 * BURST + 1);
+    taker_down(&taker);
+}
+
+static void test_nobody_rests_before_the_machine_runs(void)
+{
+    Taker taker;
+
+    taker_up(&taker);
+    harness_machine_ready(false);
+    taker_flood(&taker);
+    g_assert_cmpuint(taker.taken, ==, 10 * BURST);
+    taker_down(&taker);
+}
+
 int main(int argc, char **argv)
 {
     g_test_init(&argc, &argv, NULL);
@@ -199,5 +299,10 @@ int main(int argc, char **argv)
     g_test_add_func(PATH "a-listening-chardev-is-not-waited-for",
                     test_listening_chardev);
     g_test_add_func(PATH "another-chardev-is-refused", test_no_socket);
+    g_test_add_func(PATH "who-comes-too-often-rests",
+                    test_who_comes_too_often_rests);
+    g_test_add_func(PATH "who-rests-may-go", test_who_rests_may_go);
+    g_test_add_func(PATH "nobody-rests-before-the-machine-runs",
+                    test_nobody_rests_before_the_machine_runs);
     return g_test_run();
 }

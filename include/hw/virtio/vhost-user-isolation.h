@@ -215,6 +215,16 @@ bool vhost_user_isolation_attach(VhostUserState *user, VirtIODevice *vdev,
 bool vhost_user_isolation_dial(VhostUserState *user, Error **errp);
 
 /**
+ * vhost_user_isolation_rests() - a backend has connected: not to be used yet?
+ * @user: any; false if it is not isolated
+ *
+ * Asked at each CHR_EVENT_OPENED, before anything is done: each connection can
+ * cost lines of the log, and the backend makes as many as it likes.  If true
+ * the event comes again.  BQL held.
+ */
+bool vhost_user_isolation_rests(VhostUserState *user);
+
+/**
  * vhost_user_isolation_realize() - make both sides of an isolated device
  * @user: its vhost-user state, with the configuration
  * @vdev: after virtio_add_queue() for all its queues, before vhost_dev_init()
