@@ -27,8 +27,8 @@ about an hour), compile (each commit of the
 exported series; slow), port (other versions of QEMU: builds them and runs a
 part of the tests with them; slow), fuzz (two minutes; scripts/fuzz for longer), mutation
 (breaks the ring files in hundreds of places; slow), hostile (all moves of the
-hostile backend; hours), hostile-once (each move with one device), vdpa (vDPA's queue on a kernel with VDUSE, two minutes
-a test; without arguments one of them runs), s390x (a guest that is big-endian),
+hostile backend; hours), hostile-once (each move with one device), vdpa (vDPA's queue on a kernel with VDUSE; ten
+minutes, and a short form of it without arguments), s390x (a guest that is big-endian),
 exposure (who can read how much), kvm (more guests that KVM runs), deb (Debian
 packages, built and tried in a bare Debian 12 and 13; slow), libvirt (the packages
 with Debian's libvirt), devices-off (the rest of that matrix with isolation

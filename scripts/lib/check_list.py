@@ -195,7 +195,8 @@ def functional_tests() -> list[Test]:
             f"{group}/{name}", (PYTHON, "-m", "unittest", "-v", ident), limit,
             FUNCTIONAL, alone=getattr(case, "alone", False),
             after=getattr(case, "after", FETCHED))
-    return list(tests.values())
+    # What may take longest begins first, or others would wait for its end.
+    return sorted(tests.values(), key=lambda t: -t.limit)
 
 
 def code_tests() -> list[Test]:

@@ -139,6 +139,7 @@ class VdpaMigrationAll(MigrationTest):
     """Often, with rings of all kinds, and all that can go wrong."""
 
     group = "vdpa"
+    limit = 1800
 
     def test_ten_times_there_and_back(self) -> None:
         self.move_all(Pair(self.outer()), 20)
