@@ -7,7 +7,7 @@ from vdpa import Rings, VdpaTest
 
 BEST = Rings(packed=True, event_idx=True, indirect=True)
 SPLIT = Rings(packed=False, event_idx=True, indirect=True)
-FRAMES = 300
+FRAMES = 100
 
 
 class Vdpa(VdpaTest):
