@@ -15,7 +15,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import check_port
-import devices
 import events_docs
 import hostile_run
 import port
@@ -109,13 +108,13 @@ def _device_of(path: str) -> str:
     return ""
 
 
-def _qos_tests(kinds: tuple[str, ...]) -> list[Test]:
+def _qos_tests(devices: tuple[str, ...]) -> list[Test]:
     """One run of qos-test a device, over all paths that lead to it."""
     paths: dict[str, list[str]] = {}
     for path in _paths_of("qos-test"):
         paths.setdefault(_device_of(path), []).append(path)
     tests = []
-    for device in kinds:
+    for device in devices:
         if device not in paths:
             continue
         argv = [str(QEMU / "tests/qtest/qos-test"), "--tap", "-k"]
@@ -188,7 +187,6 @@ def functional_tests() -> list[Test]:
         group = getattr(case, "group", "functional")
         if name.startswith("devices."):
             # Cells of the matrix: "on.DEVICE_BACKEND_..." and "off....".
-            group = getattr(case, "group", devices.GROUP)
             name = f"{case.side}.{name.rsplit('.', 1)[1]}"
         limit = getattr(case, "limit", 300)
         tests[ident] = Test(

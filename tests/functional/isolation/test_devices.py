@@ -11,12 +11,14 @@ class On(DeviceCase):
     """Memory isolation, private guest RAM."""
 
     side = "on"
+    group = "devices"
 
 
 class Off(DeviceCase):
     """The property off, guest RAM shared."""
 
     side = "off"
+    group = "devices"
 
 
 class OffAgain(DeviceCase):
