@@ -233,7 +233,7 @@ void queues_look(Device *d)
     }
 }
 
-static void close_fd(int *fd)
+void close_fd(int *fd)
 {
     if (*fd >= 0) {
         close(*fd);

@@ -247,11 +247,12 @@ static int get_vring_base(Device *d, void *arg)
 
 static int set_fd(int *fd, int theirs)
 {
-    if (*fd >= 0) {
-        close(*fd);
+    close_fd(fd);
+    if (theirs < 0) {
+        return 0;
     }
-    *fd = theirs < 0 ? -1 : fcntl(theirs, F_DUPFD_CLOEXEC, 0);
-    return theirs < 0 || *fd >= 0 ? 0 : -1;
+    *fd = fcntl(theirs, F_DUPFD_CLOEXEC, 0);
+    return *fd < 0 ? -1 : 0;
 }
 
 static int set_vring_kick(Device *d, void *arg)

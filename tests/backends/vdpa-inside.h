@@ -139,6 +139,9 @@ void read_buffers(Device *d, unsigned index, const MockRequest *request,
 void write_buffers(Device *d, unsigned index, const MockRequest *request,
                    const void *bytes, size_t size);
 
+/** Close @fd, unless it is -1, which it is afterwards. */
+void close_fd(int *fd);
+
 /** Turn on all queues that can be, after any request. */
 void queues_look(Device *d);
 void queue_off(Device *d, unsigned index);

@@ -17,6 +17,7 @@ import sys
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Callable
 
 import harness
 import loadvm
@@ -219,6 +220,14 @@ def stripped_qemu(work: Path, qemu: Path = QEMU) -> Path:
 def firmware_files(inside: str = "firmware") -> dict[str, Path]:
     folder = QEMU_BUILD / "qemu-bundle/usr/local/share/qemu"
     return {f"{inside}/{n}": folder / n for n in FIRMWARE}
+
+
+def wait_migration(query: Callable[[], dict[str, Any]], *states: str) -> str:
+    """Which of @states it has reached; @query asks QEMU."""
+    def look() -> str:
+        state = str(query().get("status"))
+        return state if state in states else ""
+    return harness.wait_until(look, 60, f"a migration that is {states}")
 
 
 class VdpaTest(IsolationTest):

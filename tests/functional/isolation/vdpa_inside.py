@@ -18,10 +18,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from harness import TOP, GuestVm, guest, socket_folder, \
-    wait_until
+from harness import TOP, GuestVm, guest, socket_folder, wait_until
 from net_guest import INSIDE, OBEY, Console, build_frames
-from vdpa import Rings, build_on_rings, program
+from vdpa import Rings, build_on_rings, program, wait_migration
 
 LIBRARY = guest.OUT / "vdpa-inside.so"
 BACKENDS = TOP / "tests/backends"
@@ -152,10 +151,7 @@ class InsideVm(GuestVm):
         return status
 
     def wait_migration(self, *states: str) -> str:
-        def look() -> str:
-            state = str(self.migration().get("status"))
-            return state if state in states else ""
-        return wait_until(look, 60, f"a migration that is {states}")
+        return wait_migration(self.migration, *states)
 
     def set_speed(self, speed: int) -> None:
         """It does not end before it is FAST."""

@@ -34,7 +34,7 @@ from harness import GuestVm, HarnessError, guest, socket_folder, wait_until
 from net_guest import OBEY, Console
 from suites import Suite
 from vdpa import DAEMON, KERNEL, MODULES, Rings, build_daemon, \
-    firmware_files, kernel_modules, program, stripped_qemu
+    firmware_files, kernel_modules, program, stripped_qemu, wait_migration
 
 KERNEL_SUITE = "trixie"
 MEGABYTES, BALLAST = 32, 16
@@ -294,10 +294,7 @@ class Pair:
         return self.ask(self.side, "query-migrate")
 
     def wait_migration(self, *states: str) -> str:
-        def look() -> str:
-            state = self.migration()["status"]
-            return state if state in states else ""
-        return wait_until(look, 60, f"a migration that is {states}")
+        return wait_migration(self.migration, *states)
 
     def wait_ballast(self) -> None:
         """All other memory was sent once."""
