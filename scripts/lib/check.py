@@ -116,6 +116,13 @@ class Report:
         if words:
             print("\n" + devices.table(words) + "\n")
 
+    def again(self) -> None:
+        """What failed or was skipped once more: a long log gets cut."""
+        for word, which in (("FAIL", "failed"), ("skip", "skipped")):
+            for out in self.outcomes:
+                if getattr(out, which):
+                    print(f"{word} {out.test.name}: {out.why.strip()}")
+
     def total(self) -> int:
         passed = sum(o.passed for o in self.outcomes)
         failed = sum(o.failed for o in self.outcomes)
@@ -217,6 +224,7 @@ def main() -> int:
     report = Report(cases=bool(args.names))
     Scheduler(tests, max(1, args.jobs), report).run()
     report.matrix()
+    report.again()
     return report.total()
 
 
