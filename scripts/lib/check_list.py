@@ -42,7 +42,10 @@ STOCK_QTESTS = ("vhost-user", "virtio-net", "virtio-blk", "virtio-scsi",
                 "virtio-iommu", "virtio-9p")
 # Programs with cases for devices that QEMU has for Arm only.
 ARM_PROGRAMS = ("vhost-user-isolation-devices-test",
-                "vhost-user-isolation-refusals-test")
+                "vhost-user-isolation-refusals-test",
+                "vhost-user-isolation-steady-test")
+# The longest has some 180 cases, each with a machine or two of its own.
+PROGRAM_SECONDS = 400
 # It wants backends and is started by conformance.py.
 CONFORMANCE = "vhost-user-conformance-test"
 # What needs packages waits for it; it fails for no reason of theirs.
@@ -69,10 +72,10 @@ def _our_programs(folder: str) -> list[str]:
         encoding="utf-8"), re.MULTILINE)]
 
 
-def _programs(group: str, folder: str, build: Path, limit: int) -> list[Test]:
+def _programs(group: str, folder: str, build: Path) -> list[Test]:
     return [Test(f"{group}/{name}",
                  (str(build / folder / name), "--tap", "-k"),
-                 limit, build, _qtest_env(build), tap=True)
+                 PROGRAM_SECONDS, build, _qtest_env(build), tap=True)
             for name in _our_programs(folder) if name != CONFORMANCE]
 
 
@@ -96,7 +99,7 @@ def _arm_programs(group: str, build: Path) -> list[Test]:
     """Those of ARM_PROGRAMS once more: with another QEMU they list others."""
     env = _qtest_env(build, "arm")
     return [replace(test, name=f"{test.name}-arm", env=test.env | env)
-            for test in _programs(group, "tests/qtest", build, 120)
+            for test in _programs(group, "tests/qtest", build)
             if Path(test.argv[0]).name in ARM_PROGRAMS]
 
 
@@ -126,11 +129,11 @@ def _qos_tests(devices: tuple[str, ...]) -> list[Test]:
 
 
 def unit_tests() -> list[Test]:
-    return _programs("unit", "tests/unit", QEMU, 120)
+    return _programs("unit", "tests/unit", QEMU)
 
 
 def qtests() -> list[Test]:
-    return (_programs("qtest", "tests/qtest", QEMU, 120) +
+    return (_programs("qtest", "tests/qtest", QEMU) +
             _arm_programs("qtest", QEMU) +
             [_conformance()] + _qos_tests(STOCK_QTESTS))
 
@@ -313,8 +316,8 @@ def port_tests(with_guests: list[Test]) -> list[Test]:
     for version in check_port.VERSIONS:
         build = port.folder(version)
         tests += check_port.programs(
-            version, _programs("unit", "tests/unit", build, 120) +
-            _programs("qtest", "tests/qtest", build, 120) +
+            version, _programs("unit", "tests/unit", build) +
+            _programs("qtest", "tests/qtest", build) +
             _arm_programs("qtest", build))
         tests += check_port.guests(version, with_guests)
     return tests
