@@ -252,7 +252,7 @@ void repairs_set_up_ring(RepairsGuest *g, unsigned n)
     g->rings[n] = qvirtqueue_setup(&g->pci.vdev, &g->alloc, n);
 }
 
-void repairs_start_driver(RepairsGuest *g, unsigned num)
+void repairs_set_up(RepairsGuest *g, unsigned num)
 {
     QVirtioDevice *vdev = &g->pci.vdev;
 
@@ -263,7 +263,12 @@ void repairs_start_driver(RepairsGuest *g, unsigned num)
     for (unsigned n = 0; n < num; n++) {
         repairs_set_up_ring(g, n);
     }
-    qvirtio_set_driver_ok(vdev);
+}
+
+void repairs_start_driver(RepairsGuest *g, unsigned num)
+{
+    repairs_set_up(g, num);
+    qvirtio_set_driver_ok(&g->pci.vdev);
 }
 
 void repairs_start(RepairsGuest *g)

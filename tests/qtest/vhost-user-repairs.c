@@ -254,12 +254,19 @@ static void test_blk_config_synced_while_away(const void *setup)
 static void test_gpio_config_used_while_away(const void *setup)
 {
     RepairsGuest *g = repairs_new(setup, &repairs_gpio, true);
+    uint16_t lines = cpu_to_le16(3);
 
     repairs_start(g);
     vu_mock_leave(g->mock);
     repairs_wait_away(g);
+    vu_mock_set_space(g->mock, 0, &lines, sizeof(lines));
+    vu_mock_come_back(g->mock);
+    vu_mock_wait_running(g->mock, 2);
+    vu_mock_leave(g->mock);
+    repairs_wait_away(g);
+    /* Nobody has read it before. */
+    g_assert_cmpuint(qvirtio_config_readw(&g->pci.vdev, 0), ==, 3);
     repairs_write_config(g, 0, 4, 1);
-    qvirtio_config_readl(&g->pci.vdev, 0);
     repairs_free(g);
 }
 
@@ -379,6 +386,50 @@ static void test_net_leaves_after_netdev_del(const void *setup)
     repairs_free(g);
 }
 
+/* What the device writes there may reset it. */
+static void lead_used_to_registers(RepairsGuest *g, unsigned ring)
+{
+    QPCIDevice *pdev = g->pci.pdev;
+    QPCIBar bar = g->pci.bar;
+    uint64_t common = g->pci.common_cfg_offset;
+
+    qpci_io_writew(pdev, bar, common +
+                   offsetof(struct virtio_pci_common_cfg, queue_select), ring);
+    qpci_io_writel(pdev, bar, common +
+                   offsetof(struct virtio_pci_common_cfg, queue_used_lo),
+                   bar.addr + common);
+    qpci_io_writel(pdev, bar, common +
+                   offsetof(struct virtio_pci_common_cfg, queue_used_hi), 0);
+    qpci_io_writew(pdev, bar, common +
+                   offsetof(struct virtio_pci_common_cfg, queue_enable), 1);
+}
+
+static void ring_in_its_own_registers(const RepairsSetup *setup,
+                                      const RepairsKind *kind)
+{
+    RepairsGuest *g = repairs_new(setup, kind, true);
+    QVirtioDevice *vdev = &g->pci.vdev;
+
+    repairs_set_up(g, kind->num_rings + kind->num_others);
+    lead_used_to_registers(g, 0);
+    vdev->bus->set_status(vdev, vdev->bus->get_status(vdev) |
+                          VIRTIO_CONFIG_S_DRIVER_OK);
+    qtest_qmp_assert_success(g->qts, "{ 'execute': 'stop' }");
+    qtest_qmp_assert_success(g->qts, "{ 'execute': 'cont' }");
+    repairs_start(g);
+    repairs_free(g);
+}
+
+static void test_blk_ring_in_its_own_registers(const void *setup)
+{
+    ring_in_its_own_registers(setup, &repairs_blk);
+}
+
+static void test_net_ring_in_its_own_registers(const void *setup)
+{
+    ring_in_its_own_registers(setup, &repairs_net);
+}
+
 static const struct {
     const char *claim;
     void (*test)(const void *setup);
@@ -409,6 +460,8 @@ static const struct {
     { "ring/taken-away-after-the-start",
       test_ring_taken_away_after_the_start },
     { "ring/notifiers-before-the-start", test_notifiers_before_the_start },
+    { "ring/blk-in-its-own-registers", test_blk_ring_in_its_own_registers },
+    { "ring/net-in-its-own-registers", test_net_ring_in_its_own_registers },
     { "backend/shared-object-of-one-that-left",
       test_shared_object_of_one_that_left },
     { "backend/blk-fewer-queues-wait", test_blk_fewer_queues_wait },

@@ -75,7 +75,9 @@ void repairs_free(RepairsGuest *g);
 QDict *repairs_plug(RepairsGuest *g);
 /** Find the device on the bus. */
 void repairs_find(RepairsGuest *g);
-/** The driver's part: features, @num rings, DRIVER_OK. */
+/** The driver's part: features, @num rings. */
+void repairs_set_up(RepairsGuest *g, unsigned num);
+/** The same and DRIVER_OK. */
 void repairs_start_driver(RepairsGuest *g, unsigned num);
 /** All rings; then wait for the backend. */
 void repairs_start(RepairsGuest *g);
