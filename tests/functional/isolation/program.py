@@ -164,13 +164,16 @@ class Backend(Program):
     def __init__(self, work: Path, image: Path | None, *, fmt: str = "raw",
                  queues: int = 4, daemon: str = "debian",
                  iops: int = 0, name: str = "backend",
-                 discard: bool = False) -> None:
+                 discard: bool = False, shared: bool = False) -> None:
+        """@shared: others may have the image as well."""
         super().__init__(work, [], name)
         self._queues = queues
         self._daemon = daemon
         self._nodes = self._block_nodes(image, fmt)
         if discard:
             self._nodes = [n + ",discard=unmap" for n in self._nodes]
+        if shared:
+            self._nodes[0] += ",locking=off"
         self._iops = iops
         if daemon == "debian":
             self._env["LD_LIBRARY_PATH"] = debian.library_path(guest.ROOT)
