@@ -145,6 +145,7 @@ typedef struct IsolatedLink {
  * @scrub: zero the device-writable part of each span before the backend gets
  *     it, so that no byte of an earlier request can reach the guest
  * @trim: clear what no request holds once the queue is idle, and when it stops
+ * @wipe: zero a span as soon as the backend has returned it
  * @all_writable: copy all device-writable bytes back whatever used.len says:
  *     for device types whose backends report 0
  * @merges: several requests make up one completion, which is not taken apart
@@ -160,6 +161,7 @@ typedef struct IsolatedQueueConfig {
     unsigned index;
     bool scrub;
     bool trim;
+    bool wipe;
     bool all_writable;
     bool merges;
     bool parks;

@@ -419,6 +419,9 @@ bool isolated_request_copy_to_guest(IsolatedQueue *q,
 
 void isolated_request_release(IsolatedQueue *q, IsolatedRequest *req)
 {
+    if (q->config.wipe) {
+        memset(q->link->region->host + req->span, 0, req->span_bytes);
+    }
     bounce_pool_give(q->link->pool, req->span, req->span_bytes);
     req->span_bytes = 0;
     req->sent = false;

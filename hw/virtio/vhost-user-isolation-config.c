@@ -43,6 +43,7 @@ static bool check_unused(const VhostUserIsolationConfig *config, Error **errp)
         config->ring_size ? "memory-isolation-ring-size" :
         !config->scrub ? "memory-isolation-scrub" :
         config->trim ? "memory-isolation-trim" :
+        config->wipe ? "memory-isolation-wipe" :
         config->copy_all ? "x-memory-isolation-copy-all" :
         config->packed != ON_OFF_AUTO_AUTO ? "x-memory-isolation-packed" :
         config->event_idx != ON_OFF_AUTO_AUTO ?
@@ -219,6 +220,7 @@ bool vhost_user_isolation_configure(VhostUserIsolationConfig *config,
         config->scrub = options->memory_isolation_scrub;
     }
     config->trim = options->memory_isolation_trim;
+    config->wipe = options->memory_isolation_wipe;
     config->packed = options->x_memory_isolation_packed;
     config->event_idx = options->x_memory_isolation_event_idx;
     config->indirect = options->x_memory_isolation_indirect;
@@ -274,6 +276,7 @@ static const ConfigProp config_props[] = {
     CONFIG_PROP("memory-isolation-ring-size", "uint16", visit_ring, ring_size),
     CONFIG_PROP("memory-isolation-scrub", "bool", visit_bool, scrub),
     CONFIG_PROP("memory-isolation-trim", "bool", visit_bool, trim),
+    CONFIG_PROP("memory-isolation-wipe", "bool", visit_bool, wipe),
     CONFIG_PROP("x-memory-isolation-copy-all", "bool", visit_bool, copy_all),
     CONFIG_PROP("x-memory-isolation-packed", "OnOffAuto", visit_auto, packed),
     CONFIG_PROP("x-memory-isolation-event-idx", "OnOffAuto", visit_auto,

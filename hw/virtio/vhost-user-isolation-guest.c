@@ -382,6 +382,7 @@ static IsolatedQueue *queue_new(VirtIOIsolation *guest, unsigned n)
         .index = n,
         .scrub = config->scrub,
         .trim = config->trim,
+        .wipe = config->wipe,
         .all_writable = config->copy_all || isolation_lengths_lie(device_id),
         .merges = isolation_queue_merges(device_id, n),
         .parks = isolation_queue_parks(device_id, n),

@@ -98,6 +98,8 @@ static const Refusal refusals[] = {
       "memory-isolation-scrub has no effect without memory-isolation=on" },
     { "trim-alone", BLK ",memory-isolation-trim=on", 0,
       "memory-isolation-trim has no effect without memory-isolation=on" },
+    { "wipe-alone", BLK ",memory-isolation-wipe=on", 0,
+      "memory-isolation-wipe has no effect without memory-isolation=on" },
     { "packed-alone", RNG ",x-memory-isolation-packed=off", 0,
       "x-memory-isolation-packed has no effect without memory-isolation=on" },
     { "required-gpu", REQUIRE CHARDEV "-device vhost-user-gpu-pci,"

@@ -428,6 +428,7 @@ QueueHarness *queue_harness_new(const QueueParams *params)
         .name = "harness",
         .vq = (VirtQueue *)h->guest,
         .scrub = !params->no_scrub,
+        .wipe = params->wipe,
         .all_writable = params->all_writable,
         .merges = params->merges,
         .faulted = h->faulted,

@@ -32,6 +32,7 @@ typedef enum QueueOwner {
  * @guest_indirect: feature of the guest's ring
  * @guest_ring_size: 0: so large that it is never full
  * @no_scrub: property memory-isolation-scrub=off
+ * @wipe: property memory-isolation-wipe=on
  * @all_writable: see IsolatedQueueConfig
  * @translated: the guest's memory is behind an IOMMU that has to be asked, again
  *     and again
@@ -50,6 +51,7 @@ typedef struct QueueParams {
     bool guest_indirect;
     uint16_t guest_ring_size;
     bool no_scrub;
+    bool wipe;
     bool all_writable;
     bool merges;
     bool translated;

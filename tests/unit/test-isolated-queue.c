@@ -161,6 +161,32 @@ static void test_scrub(void)
     queue_run_matrix(&all, reused_span);
 }
 
+/* What the backend was given, and what it has written. */
+static void returned_span(QueueHarness *h)
+{
+    ShadowRingBuf bufs[2];
+
+    queue_offer(h, 64, 4096);
+    queue_settle(h);
+    memcpy(bufs, backend_fetch(h)->ring.bufs, sizeof(bufs));
+    g_assert_false(buffer_is_zero(backend_host(h, bufs[0].addr), 64));
+    backend_complete_all(h);
+    queue_settle(h);
+    g_assert_cmpuint(queue_collect(h), ==, 1);
+    for (unsigned i = 0; i < G_N_ELEMENTS(bufs); i++) {
+        g_assert_cmpint(buffer_is_zero(backend_host(h, bufs[i].addr),
+                                       bufs[i].len), ==, h->params.wipe);
+    }
+}
+
+static void test_wipe(void)
+{
+    const QueueParams wiped = { .wipe = true };
+
+    queue_run_matrix(&defaults, returned_span);
+    queue_run_matrix(&wiped, returned_span);
+}
+
 /* One request with 600 + 400 writable bytes, used as the backend says. */
 static void one_used(QueueHarness *h, uint64_t written, uint32_t len)
 {
@@ -356,6 +382,7 @@ int main(int argc, char **argv)
     ADD("data/arrives-in-large-buffers", test_data_large);
     ADD("data/backend-sees-readable-bytes-only", test_secret);
     ADD("data/reused-span-is-zero-unless-told-otherwise", test_scrub);
+    ADD("data/returned-span-is-zero-if-told-so", test_wipe);
     ADD("data/alignment-wastes-no-page", test_span);
     ADD("data/used-length-is-clamped-and-counted", test_used_lengths);
     ADD("data/used-length-of-nothing-is-not-counted", test_length_of_nothing);

@@ -40,6 +40,7 @@ struct vhost_dev;
  * @ring_size: memory-isolation-ring-size, descriptors; 0: choose
  * @scrub: memory-isolation-scrub
  * @trim: memory-isolation-trim
+ * @wipe: memory-isolation-wipe
  * @copy_all: x-memory-isolation-copy-all, whatever used.len says
  * @packed: x-memory-isolation-packed, format of the shadow rings
  * @event_idx: x-memory-isolation-event-idx, feature of the shadow rings
@@ -58,6 +59,7 @@ typedef struct VhostUserIsolationConfig {
     bool by_policy;
     bool scrub;
     bool trim;
+    bool wipe;
     bool copy_all;
     bool kick_aio;
     uint16_t ring_size;
@@ -98,6 +100,8 @@ typedef struct VhostUserIsolationConfig {
                          _field.isolation_config.scrub, true),              \
         DEFINE_PROP_BOOL("memory-isolation-trim", _state,                   \
                          _field.isolation_config.trim, false),              \
+        DEFINE_PROP_BOOL("memory-isolation-wipe", _state,                   \
+                         _field.isolation_config.wipe, false),              \
         DEFINE_PROP_BOOL("x-memory-isolation-copy-all", _state,             \
                          _field.isolation_config.copy_all, false),          \
         DEFINE_PROP_ON_OFF_AUTO("x-memory-isolation-packed", _state,        \

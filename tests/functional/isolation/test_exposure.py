@@ -23,6 +23,8 @@ DISK_LOAD = ("rw=write bs=64k depth=4", "rw=randrw bs=8k segments=7 depth=16 "
              "requests=600", "rw=randrw bs=512 depth=8 requests=300",
              "rw=read bs=36k segments=2 depth=4")
 TRIM = ",memory-isolation-trim=on"
+# As one would use it: what the device writes is cleared once.
+WIPE = ",memory-isolation-wipe=on,memory-isolation-scrub=off"
 # Frames of odd lengths.
 NET_LOAD = tuple(f"type=net bs={size} depth=4 requests={count}" for size, count
                  in ((61, 100), (333, 200), (1513, 300)))
@@ -113,6 +115,11 @@ class Exposure(ExposureCase):
     def test_disk_shows_what_it_was_given_and_no_more(self) -> None:
         self.expect_ratio_of_one(self.report(self.disk_load()[1]), 4 << 20)
 
+    def test_wiped_disk_shows_no_more_and_leaves_nothing(self) -> None:
+        """It need not be idle for that."""
+        seen = self.report(self.disk_load(WIPE)[1])
+        self.expect_ratio_of_one(seen, 4 << 20)
+        self.assertEqual(seen["residue"], 0)
 
     def test_trimmed_disk_leaves_nothing(self) -> None:
         """And has lost nothing: it goes on, and what it holds is right."""
@@ -161,6 +168,15 @@ class ExposureMore(ExposureCase):
         for job in NET_LOAD:
             self.run_job(session, job)
         self.expect_ratio_of_one(self.report(spy), 500_000)
+
+    def test_wiped_network(self) -> None:
+        spy = self.start_spy("net")
+        session = self.network(spy, WIPE)
+        for job in NET_LOAD:
+            self.run_job(session, job)
+        seen = self.report(spy)
+        self.expect_ratio_of_one(seen, 500_000)
+        self.assertEqual(seen["residue"], 0)
 
     def test_spy_sees_an_earlier_request_where_nobody_clears(self) -> None:
         seen = self.report(self.disk_load(",memory-isolation-scrub=off")[1])
