@@ -121,7 +121,8 @@ class Report:
         for word, which in (("FAIL", "failed"), ("skip", "skipped")):
             for out in self.outcomes:
                 if getattr(out, which):
-                    print(f"{word} {out.test.name}: {out.why.strip()}")
+                    print(f"{word} {out.test.name}: "
+                          f"{out.why.strip() or f'{getattr(out, which)} cases'}")
 
     def total(self) -> int:
         passed = sum(o.passed for o in self.outcomes)

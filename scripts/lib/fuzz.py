@@ -76,7 +76,7 @@ def queue() -> Target:
 def messages() -> Target:
     ours = ("vhost-user-transport.c", "vhost-user-channel.c",
             "vhost-user-isolation.c", "vhost-user-isolation-config.c",
-            "vhost-user-isolation-connection.c",
+            "vhost-user-dial.c", "vhost-user-isolation-connection.c",
             "vhost-user-isolation-device.c",
             "vhost-user-isolation-features.c",
             "vhost-user-isolation-policy.c", "vhost-user-isolation-rings.c")

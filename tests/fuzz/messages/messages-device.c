@@ -223,6 +223,9 @@ static void device_event(void *opaque, QEMUChrEvent event)
     FuzzDevice *d = opaque;
 
     if (event == CHR_EVENT_OPENED && !d->connected) {
+        if (vhost_user_isolation_rests(&d->user)) {
+            return;
+        }
         d->connected = true;
         world_asked();
         device_connect(d);
