@@ -195,6 +195,10 @@ VhostUserPace *vhost_user_pace_new(CharFrontend *be)
 
 void vhost_user_pace_free(VhostUserPace *pace)
 {
+    /* The device was not told of it, so it does not close it. */
+    if (pace->resting && qemu_chr_fe_backend_open(pace->be)) {
+        qemu_chr_fe_disconnect(pace->be);
+    }
     timer_free(pace->again);
     g_free(pace);
 }

@@ -304,7 +304,7 @@ typedef struct VhostUserPace VhostUserPace;
  */
 VhostUserPace *vhost_user_pace_new(CharFrontend *be);
 
-/** vhost_user_pace_free() - what rests is left alone */
+/** vhost_user_pace_free() - what rests is closed: its device knows of none */
 void vhost_user_pace_free(VhostUserPace *pace);
 
 /**

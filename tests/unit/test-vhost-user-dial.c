@@ -275,6 +275,22 @@ static void test_who_rests_may_go(void)
     taker_down(&taker);
 }
 
+/* The device was never told of it. */
+static void test_who_rests_leaves_with_the_device(void)
+{
+    Taker taker;
+
+    taker_up(&taker);
+    taker_flood(&taker);
+    taker_connect(&taker);
+    g_assert_true(qemu_chr_fe_backend_open(&taker.line.be));
+    qemu_chr_fe_set_handlers(&taker.line.be, NULL, NULL, NULL, NULL, NULL,
+                             NULL, false);
+    vhost_user_pace_free(taker.pace);
+    g_assert_false(qemu_chr_fe_backend_open(&taker.line.be));
+    line_down(&taker.line);
+}
+
 static void test_nobody_rests_before_the_machine_runs(void)
 {
     Taker taker;
@@ -302,6 +318,8 @@ int main(int argc, char **argv)
     g_test_add_func(PATH "who-comes-too-often-rests",
                     test_who_comes_too_often_rests);
     g_test_add_func(PATH "who-rests-may-go", test_who_rests_may_go);
+    g_test_add_func(PATH "who-rests-leaves-with-the-device",
+                    test_who_rests_leaves_with_the_device);
     g_test_add_func(PATH "nobody-rests-before-the-machine-runs",
                     test_nobody_rests_before_the_machine_runs);
     return g_test_run();
