@@ -395,6 +395,9 @@ static void lead_used_to_registers(RepairsGuest *g, unsigned ring)
 
     qpci_io_writew(pdev, bar, common +
                    offsetof(struct virtio_pci_common_cfg, queue_select), ring);
+    /* There is no room for more. */
+    qpci_io_writew(pdev, bar, common +
+                   offsetof(struct virtio_pci_common_cfg, queue_size), 8);
     qpci_io_writel(pdev, bar, common +
                    offsetof(struct virtio_pci_common_cfg, queue_used_lo),
                    bar.addr + common);

@@ -16,7 +16,8 @@ from harness import IsolationTest, socket_folder, wait_until
 from hostile_machine import HostileBackend, Setting
 from test_lifecycle import memory_digest
 
-# Both disks at once, and a network that answers each packet.
+# Both disks at once, and a network that answers each packet.  What the reader
+# reads into, nobody but the disk writes: QEMU alone can know of that.
 LOAD = """
 modprobe virtio_net
 modprobe virtio_scsi
@@ -33,8 +34,10 @@ scsi=$!
 load stress /dev/vda --seconds 10000 --depth 24 --max-request 256K \\
     --segments 100 --generation 7 --progress 1 &
 blk=$!
+while dd if=/dev/vda of=/dev/null bs=256k iflag=direct; do :; done 2> /dev/null &
+reader=$!
 read word
-kill $blk $scsi
+kill $blk $scsi $reader
 wait $scsi || { cat /tmp/sda; exit 1; }
 wait $blk && load verify /dev/vda --generation 7 &&
     load verify /dev/sda --generation 5
