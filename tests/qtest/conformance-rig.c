@@ -140,6 +140,22 @@ static void find_device(Rig *r)
     }
 }
 
+/* In memory: the device does not know of it. */
+static void place_queue(Rig *r, unsigned n)
+{
+    QVirtioPCIDevice *pci = &r->pci;
+    GuestQueue *q = &r->queues[n];
+    uint64_t ram = RAM_QUEUES + n * RAM_QUEUE_STRIDE;
+
+    qtest_memset(r->qts, ram, 0, RAM_QUEUE_STRIDE);
+    *q = (GuestQueue) { .qts = r->qts, .packed = r->packed, .index = n };
+    queue_init(q, ram, ram + 0x4000, ram + 0x8000, RIG_QUEUE_SIZE);
+    guest_common_writew(pci, COMMON(queue_select), n);
+    q->notify_addr = pci->bar.addr + pci->notify_cfg_offset +
+        guest_common_readw(pci, COMMON(queue_notify_off)) *
+        pci->notify_off_multiplier;
+}
+
 bool rig_start(Rig *r)
 {
     g_autofree char *socket = socket_path(r);
@@ -153,6 +169,10 @@ bool rig_start(Rig *r)
     r->qts = qtest_init(args);
     r->bus = qpci_new_pc(r->qts, NULL);
     find_device(r);
+    /* A case may offer requests in one that it does not set up. */
+    for (unsigned n = 0; n < r->kind->num_queues; n++) {
+        place_queue(r, n);
+    }
     return !r->packed || rig_offered(r) & BIT_ULL(VIRTIO_F_RING_PACKED);
 }
 
@@ -256,19 +276,13 @@ void rig_set_up_queue(Rig *r, unsigned n)
 {
     QVirtioPCIDevice *pci = &r->pci;
     GuestQueue *q = &r->queues[n];
-    uint64_t ram = RAM_QUEUES + n * RAM_QUEUE_STRIDE;
 
-    qtest_memset(r->qts, ram, 0, RAM_QUEUE_STRIDE);
-    *q = (GuestQueue) { .qts = r->qts, .packed = r->packed, .index = n };
-    queue_init(q, ram, ram + 0x4000, ram + 0x8000, RIG_QUEUE_SIZE);
+    place_queue(r, n);
     guest_common_writew(pci, COMMON(queue_select), n);
     guest_common_writew(pci, COMMON(queue_size), RIG_QUEUE_SIZE);
     guest_common_writeq(pci, COMMON(queue_desc_lo), q->desc);
     guest_common_writeq(pci, COMMON(queue_avail_lo), q->avail);
     guest_common_writeq(pci, COMMON(queue_used_lo), q->used);
-    q->notify_addr = pci->bar.addr + pci->notify_cfg_offset +
-        guest_common_readw(pci, COMMON(queue_notify_off)) *
-        pci->notify_off_multiplier;
 }
 
 void rig_enable(Rig *r, unsigned n, uint16_t value)
