@@ -225,12 +225,12 @@ def _chardev_of(monitor: Monitor, path: str, has: dict[str, str],
 
 def _isolation_of(monitor: Monitor, path: str,
                   has: dict[str, str]) -> bool | None:
-    if "memory-isolation" in has:
-        return _property(monitor, path, "memory-isolation") is True
     inner = f"{path}/virtio-backend" if "virtio-backend" in has else path
+    # The property is what was asked for, and that may be left to a policy.
+    if _property(monitor, inner, "memory-isolation-stats"):
+        return True
     # That of a netdev or cryptodev shows in its device only.
-    return True if _property(monitor, inner,
-                             "memory-isolation-stats") else None
+    return False if "memory-isolation" in has else None
 
 
 def devices(monitor: Monitor) -> list[Device]:

@@ -147,12 +147,6 @@ class IsolationMap(MapCase):
             self.assertIn(said, done.stderr)
             self.assertNotIn("Traceback", done.stderr)
 
-
-class IsolationMapMore(MapCase):
-    """The rest, when it is asked for."""
-
-    group = "exposure"
-
     def test_isolated_backend_maps_its_region_only(self) -> None:
         vm = self.make(GuestVm, shared=False)
         pid = self.add(vm, "disk0", True)
@@ -171,6 +165,12 @@ class IsolationMapMore(MapCase):
         self.assertEqual([a["memory"] for a in said["processes"][0]["accesses"]],
                          ["memory-isolation of disk0"])
         self.assertEqual(self.red_boxes(), [])
+
+
+class IsolationMapMore(MapCase):
+    """The rest, when it is asked for."""
+
+    group = "exposure"
 
     def test_stock_qemu(self) -> None:
         vm = self.make(StockVm, shared=True)
