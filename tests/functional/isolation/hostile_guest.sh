@@ -80,7 +80,7 @@ io_fs() {
 big_fs() { big /mnt/data 64k 16; }
 
 up_scsi() {
-    wait_for '[ -e $pci/virtio*/host*/scsi_host ]' &&
+    wait_for '[ -e $pci/virtio*/host*/scsi_host/*/scan ]' &&
     for host in $pci/virtio*/host*/scsi_host/*; do
         echo 0 0 0 > $host/scan
     done &&
