@@ -69,8 +69,8 @@ with shared memory, and for QEMU's own device of that type.
 
 ``scripts/check qtest/conformance`` runs all of it and compares the first
 letters with this page.  The others are what was seen when it was written, on
-a build with the repairs of this repository: stock QEMU ends in more cases.
-With isolation QEMU never ends, and a backend only over what it finds in a
+a build with the repairs of this repository: QEMU ends in none of them, stock
+QEMU in some.  With isolation a backend ends only over what it finds in a
 request: that is between the guest and the backend.  A backend that is gone is
 not connected again here.
 
