@@ -209,7 +209,8 @@ def parse() -> argparse.Namespace:
         prog="scripts/check", description="Run the tests.", epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", metavar="GROUP|NAME")
-    parser.add_argument("-j", "--jobs", type=int, default=2)
+    # On two processors: of three tests one waits at any time.
+    parser.add_argument("-j", "--jobs", type=int, default=3)
     parser.add_argument("-l", "--list", action="store_true",
                         help="name the tests, run nothing")
     return parser.parse_args()
