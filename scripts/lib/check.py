@@ -7,13 +7,14 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import os
+import signal
 import sys
 import threading
 from pathlib import Path
 
 import check_list
 import devices
-from check_run import Outcome, Reaper, Test, run
+from check_run import Outcome, Reaper, Test, own_mark, run
 
 LOGS = check_list.BUILD / "log" / "check"
 TAIL_LINES = 15
@@ -200,8 +201,14 @@ class Scheduler:
                    for _ in range(self._jobs)]
         for thread in threads:
             thread.start()
-        for thread in threads:
-            thread.join()
+        try:
+            for thread in threads:
+                thread.join()
+        except KeyboardInterrupt:
+            with self._change:
+                self._todo.clear()
+            self._reaper.end(own_mark())
+            raise
 
 
 def parse() -> argparse.Namespace:
@@ -224,7 +231,12 @@ def main() -> int:
         return 0
     LOGS.mkdir(parents=True, exist_ok=True)
     report = Report(cases=bool(args.names))
-    Scheduler(tests, max(1, args.jobs), report).run()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        Scheduler(tests, max(1, args.jobs), report).run()
+    except KeyboardInterrupt:
+        print("check: interrupted")
+        return 130
     report.matrix()
     report.again()
     return report.total()

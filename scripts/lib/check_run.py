@@ -61,6 +61,11 @@ class Outcome:
     why: str = ""
 
 
+def own_mark() -> str:
+    """What the marks of all tests of this process begin with."""
+    return f"{os.getpid()}."
+
+
 class Reaper:
     """Adopts orphans and ends what a test left behind."""
 
@@ -82,8 +87,9 @@ class Reaper:
 
     @staticmethod
     def marked(mark: str) -> list[int]:
-        """Processes that carry @mark."""
+        """Processes that carry @mark, or any that begins so if it ends in "."."""
         wanted = f"{MARK}={mark}".encode()
+        begins = mark.endswith(".")
         found = []
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit() or int(entry.name) == os.getpid():
@@ -92,12 +98,13 @@ class Reaper:
                 environ = (entry / "environ").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if wanted in environ:
+            if any(word.startswith(wanted) if begins else word == wanted
+                   for word in environ):
                 found.append(int(entry.name))
         return found
 
     def end(self, mark: str) -> list[int]:
-        """Kill all processes with @mark; which ones there were."""
+        """Kill all that marked() finds; which ones there were."""
         killed: list[int] = []
         for _ in range(50):
             left = self.marked(mark)
@@ -191,7 +198,7 @@ def run(test: Test, logs: Path, reaper: Reaper) -> Outcome:
     """Run @test to its end or its limit."""
     log = logs / (test.name.replace("/", ".") + ".log")
     outcome = Outcome(test, log)
-    mark = f"{os.getpid()}.{test.name}"
+    mark = own_mark() + test.name
     env = {**os.environ, **test.env, MARK: mark}
     begin = time.monotonic()
     # Somebody else may be running the same test: one after the other.  A lock
