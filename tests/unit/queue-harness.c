@@ -151,10 +151,13 @@ void queue_settle(QueueHarness *h)
         queue_call(h, look_for_work);
         if (qatomic_xchg(&h->guest->asked, false)) {
             h->idle = false;
+            pause_us = 1;
             isolated_queue_look_again(h->q);
         }
         main_loop_wait(true);
-        if (!h->idle) {
+        if (activity(h) != seen) {
+            pause_us = 1;
+        } else if (!h->idle) {
             g_usleep(pause_us);
             pause_us = MIN(2 * pause_us, PAUSE_MAX_US);
         }
