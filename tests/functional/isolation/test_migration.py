@@ -109,7 +109,7 @@ class Migration(IsolationTest):
         return side
 
     def socket(self) -> Path:
-        return self.work / "migration.sock"
+        return socket_folder(self.work) / "migration.sock"
 
     def coming(self) -> Side:
         self.socket().unlink(missing_ok=True)
@@ -154,6 +154,11 @@ class Migration(IsolationTest):
         other.vm.cmd("cont")
         return other
 
+    def stay(self, side: Side, word: str) -> None:
+        """The migration ends with @word, or too late for that."""
+        if self.wait_status(side, word, "completed") == "completed":
+            side.vm.cmd("cont")
+
     @event("Disks and network",
            "The VM is migrated twenty times under load.", "Nothing.",
            off="Not possible: these backends cannot log what they write.")
@@ -171,9 +176,7 @@ class Migration(IsolationTest):
             self.send(side)
             time.sleep(self.random.uniform(0, 1.2))
             side.vm.cmd("migrate_cancel")
-            if self.wait_status(side, "cancelled", "completed") == "completed":
-                # It was too late, and the other side has it.
-                side.vm.cmd("cont")
+            self.stay(side, "cancelled")
             other.end()
             self.expect_service(side)
         self.finish(side)
@@ -185,9 +188,7 @@ class Migration(IsolationTest):
             self.send(side)
             time.sleep(self.random.uniform(0, 1.2))
             other.end()
-            word = self.wait_status(side, "failed", "completed")
-            if word == "completed":
-                side.vm.cmd("cont")
+            self.stay(side, "failed")
             self.expect_service(side)
         self.finish(side)
 
