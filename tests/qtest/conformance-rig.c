@@ -140,7 +140,7 @@ static void find_device(Rig *r)
     }
 }
 
-/* In memory: the device does not know of it. */
+/* In memory; the device does not know of it, but it is selected. */
 static void place_queue(Rig *r, unsigned n)
 {
     QVirtioPCIDevice *pci = &r->pci;
@@ -278,7 +278,6 @@ void rig_set_up_queue(Rig *r, unsigned n)
     GuestQueue *q = &r->queues[n];
 
     place_queue(r, n);
-    guest_common_writew(pci, COMMON(queue_select), n);
     guest_common_writew(pci, COMMON(queue_size), RIG_QUEUE_SIZE);
     guest_common_writeq(pci, COMMON(queue_desc_lo), q->desc);
     guest_common_writeq(pci, COMMON(queue_avail_lo), q->avail);

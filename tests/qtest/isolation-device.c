@@ -157,6 +157,17 @@ static void device_find(GuestDevice *d)
     qvirtio_pci_device_enable(&d->pci);
 }
 
+bool device_skip_if_missing(const DeviceKind *kind)
+{
+    g_auto(GStrv) parts = g_strsplit(kind->device, ",", 2);
+
+    if (qtest_has_device(parts[0])) {
+        return false;
+    }
+    g_test_skip("this QEMU is built without the device");
+    return true;
+}
+
 GuestDevice *device_new(const DeviceKind *kind, const DeviceConfig *config)
 {
     GuestDevice *d = g_new0(GuestDevice, 1);

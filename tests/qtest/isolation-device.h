@@ -112,6 +112,9 @@ struct GuestDevice {
 GuestDevice *device_new(const DeviceKind *kind, const DeviceConfig *config);
 void device_free(GuestDevice *d);
 
+/** Whether QEMU lacks it, and the case is skipped therefore. */
+bool device_skip_if_missing(const DeviceKind *kind);
+
 /** Take the device out of its slot, of a PC; its chardev stays. */
 void device_unplug(GuestDevice *d);
 /** Plug another one in, on the same chardev. */

@@ -57,17 +57,6 @@ typedef struct DeviceTest {
     const DeviceConfig *config;
 } DeviceTest;
 
-static bool skip_if_missing(const DeviceKind *kind)
-{
-    g_auto(GStrv) parts = g_strsplit(kind->device, ",", 2);
-
-    if (qtest_has_device(parts[0])) {
-        return false;
-    }
-    g_test_skip("this QEMU is built without the device");
-    return true;
-}
-
 static void pause_and_continue(GuestDevice *d)
 {
     qtest_qmp_assert_success(d->qts, "{ 'execute': 'stop' }");
@@ -115,7 +104,7 @@ static void test_device(const void *opaque)
     const DeviceTest *test = opaque;
     GuestDevice *d;
 
-    if (skip_if_missing(test->kind)) {
+    if (device_skip_if_missing(test->kind)) {
         return;
     }
     d = device_new(test->kind, test->config);

@@ -393,8 +393,7 @@ static void lead_used_to_registers(RepairsGuest *g, unsigned ring)
     QPCIBar bar = g->pci.bar;
     uint64_t common = g->pci.common_cfg_offset;
 
-    qpci_io_writew(pdev, bar, common +
-                   offsetof(struct virtio_pci_common_cfg, queue_select), ring);
+    g->pci.vdev.bus->queue_select(&g->pci.vdev, ring);
     /* There is no room for more. */
     qpci_io_writew(pdev, bar, common +
                    offsetof(struct virtio_pci_common_cfg, queue_size), 8);
