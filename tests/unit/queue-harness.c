@@ -144,6 +144,7 @@ void queue_settle(QueueHarness *h)
     int64_t deadline = g_get_monotonic_time() + LOST_US;
     unsigned pause_us = 1;
     uint64_t seen;
+    bool moved;
 
     do {
         seen = activity(h);
@@ -151,11 +152,11 @@ void queue_settle(QueueHarness *h)
         queue_call(h, look_for_work);
         if (qatomic_xchg(&h->guest->asked, false)) {
             h->idle = false;
-            pause_us = 1;
             isolated_queue_look_again(h->q);
         }
         main_loop_wait(true);
-        if (activity(h) != seen) {
+        moved = activity(h) != seen;
+        if (moved) {
             pause_us = 1;
         } else if (!h->idle) {
             g_usleep(pause_us);
@@ -163,7 +164,7 @@ void queue_settle(QueueHarness *h)
         }
         /* A kick or call was lost, or the queue does not come to rest. */
         g_assert_cmpint(g_get_monotonic_time(), <, deadline);
-    } while (!h->idle || activity(h) != seen);
+    } while (!h->idle || moved);
     if (h->armed && mock_device_has_avail(&h->device)) {
         g_assert_true(event_notifier_test_and_clear(&h->link->kick));
         h->armed = false;
