@@ -122,8 +122,7 @@ class Report:
         for word, which in (("FAIL", "failed"), ("skip", "skipped")):
             for out in self.outcomes:
                 if getattr(out, which):
-                    print(f"{word} {out.test.name}: "
-                          f"{out.why.strip() or f'{getattr(out, which)} cases'}")
+                    print(f"{word} {out.test.name}: {out.why.strip()}")
 
     def total(self) -> int:
         passed = sum(o.passed for o in self.outcomes)

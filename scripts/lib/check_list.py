@@ -44,7 +44,7 @@ STOCK_QTESTS = ("vhost-user", "virtio-net", "virtio-blk", "virtio-scsi",
 ARM_PROGRAMS = ("vhost-user-isolation-devices-test",
                 "vhost-user-isolation-refusals-test",
                 "vhost-user-isolation-steady-test")
-# The longest has some 180 cases, each with a machine or two of its own.
+# The longest has 138 cases, most with a machine or two of their own.
 PROGRAM_SECONDS = 400
 # It wants backends and is started by conformance.py.
 CONFORMANCE = "vhost-user-conformance-test"

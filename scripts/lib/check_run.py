@@ -63,7 +63,7 @@ class Outcome:
 
 def own_mark() -> str:
     """What the marks of all tests of this process begin with."""
-    return f"{os.getpid()}."
+    return f"{os.getpid()};"
 
 
 class Reaper:
@@ -87,9 +87,8 @@ class Reaper:
 
     @staticmethod
     def marked(mark: str) -> list[int]:
-        """Processes that carry @mark, or any that begins so if it ends in "."."""
+        """Processes whose mark begins with @mark."""
         wanted = f"{MARK}={mark}".encode()
-        begins = mark.endswith(".")
         found = []
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit() or int(entry.name) == os.getpid():
@@ -98,8 +97,7 @@ class Reaper:
                 environ = (entry / "environ").read_bytes().split(b"\0")
             except OSError:
                 continue
-            if any(word.startswith(wanted) if begins else word == wanted
-                   for word in environ):
+            if any(word.startswith(wanted) for word in environ):
                 found.append(int(entry.name))
         return found
 
@@ -133,18 +131,23 @@ class Reaper:
 
 
 def _read_tap(outcome: Outcome, text: str) -> None:
-    """Count the cases; "not ok" names go into the reason."""
+    """Count the cases; the reason names those that are "not ok", or says why
+    the first was skipped."""
+    skipped = ""
     for line in text.splitlines():
         found = re.match(r"\s*(ok|not ok) \d+ (.*)", line)
         if not found:
             continue
         if "# SKIP" in found.group(2):
             outcome.skipped += 1
+            skipped = skipped or found.group(2).split("# SKIP", 1)[1].strip()
         elif found.group(1) == "ok":
             outcome.passed += 1
         else:
             outcome.failed += 1
             outcome.why += f" {found.group(2).split()[0]}"
+    if not outcome.failed:
+        outcome.why = outcome.why or skipped
 
 
 def _methods_passed(text: str) -> int:
@@ -198,7 +201,7 @@ def run(test: Test, logs: Path, reaper: Reaper) -> Outcome:
     """Run @test to its end or its limit."""
     log = logs / (test.name.replace("/", ".") + ".log")
     outcome = Outcome(test, log)
-    mark = own_mark() + test.name
+    mark = f"{own_mark()}{test.name};"
     env = {**os.environ, **test.env, MARK: mark}
     begin = time.monotonic()
     # Somebody else may be running the same test: one after the other.  A lock
