@@ -150,12 +150,13 @@ void queue_settle(QueueHarness *h)
         seen = activity(h);
         main_loop_wait(true);
         queue_call(h, look_for_work);
-        if (qatomic_xchg(&h->guest->asked, false)) {
+        moved = qatomic_xchg(&h->guest->asked, false);
+        if (moved) {
             h->idle = false;
             isolated_queue_look_again(h->q);
         }
         main_loop_wait(true);
-        moved = activity(h) != seen;
+        moved |= activity(h) != seen;
         if (moved) {
             pause_us = 1;
         } else if (!h->idle) {
