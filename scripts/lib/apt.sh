@@ -24,11 +24,16 @@ read_release()
     esac
 }
 
-# wanted_packages - names for this release from scripts/lib/packages
-wanted_packages()
+# packages_in FILE - its names for this release
+packages_in()
 {
     sed -n -e 's/[[:space:]]*#.*//' -e '/^$/d' -e "s/^$codename://" \
-        -e '/:/!p' "$top/scripts/lib/packages"
+        -e '/:/!p' "$1"
+}
+
+wanted_packages()
+{
+    packages_in "$top/scripts/lib/packages"
 }
 
 missing_packages()

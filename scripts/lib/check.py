@@ -23,8 +23,9 @@ EPILOG = """\
 groups: unit, qtest, functional, devices, rings, proofs, code (together: what
 runs without arguments; devices prints the matrix of devices and backends),
 proofs (machine-checked; names each property), proofs-deep (larger rings, slow),
-asan (unit tests and qtests in a QEMU with sanitizers), bare (from a bare Debian 12 and 13;
-about an hour), compile (each commit of the
+asan (unit tests and qtests in a QEMU with sanitizers), bare (from a bare Debian 12 and 13,
+and from one that has everything installed already, also as an ordinary user;
+hours), compile (each commit of the
 exported series; slow), port (other versions of QEMU: builds them and runs a
 part of the tests with them; slow), fuzz (two minutes; scripts/fuzz for longer), mutation
 (breaks the ring files in hundreds of places; slow), hostile (all moves of the

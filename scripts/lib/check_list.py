@@ -46,6 +46,10 @@ ARM_PROGRAMS = ("vhost-user-isolation-devices-test",
                 "vhost-user-isolation-steady-test")
 # The longest has 138 cases, most with a machine or two of their own.
 PROGRAM_SECONDS = 400
+# Machines that have nothing, or everything, and bare.sh's words for them.
+BARE = (("debian-12", "12"), ("debian-13", "13"),
+        ("debian-12-full", "--full 12"),
+        ("debian-13-full-user", "--full --user 13"))
 # It wants backends and is started by conformance.py.
 CONFORMANCE = "vhost-user-conformance-test"
 # What needs packages waits for it; it fails for no reason of theirs.
@@ -287,10 +291,9 @@ def slow_tests() -> list[Test]:
     return [
         Test("s390x/build", (str(TOP / "scripts/setup"), "--variant", "s390x"),
              3600, TOP, alone=True, after=FETCHED),
-        Test("bare/debian-12", ("/bin/sh", str(lib / "bare.sh"), "12"), 5400,
-             TOP, alone=True),
-        Test("bare/debian-13", ("/bin/sh", str(lib / "bare.sh"), "13"), 5400,
-             TOP, alone=True),
+        *(Test(f"bare/{name}", ("/bin/sh", str(lib / "bare.sh"),
+                                *options.split()), 7200, TOP, alone=True)
+          for name, options in BARE),
         Test("compile/export-series", (str(TOP / "scripts/export-series"),
                                        "--compile",
                                        str(BUILD / "check/series")), 7200,
