@@ -219,19 +219,37 @@ static void play(const char *path, uint64_t bytes)
     printf("SOUND played %" PRIu64 "\n", bytes);
 }
 
+/*
+ * A machine that is too slow for sound loses some; then kernel and host begin
+ * anew.  What was not lost is as the host made it.
+ */
+static void check_recorded(const uint8_t *sound, uint64_t bytes)
+{
+    uint64_t position = 0;
+
+    for (uint64_t i = 0; i < bytes; i++, position++) {
+        uint8_t expected = sound_byte(SOUND_RECORD, position);
+
+        if (sound[i] == expected) {
+            continue;
+        }
+        if (sound[i] != sound_byte(SOUND_RECORD, 0)) {
+            errno = 0;
+            die("SOUND byte %" PRIu64 " is %#x, not %#x", i, sound[i],
+                expected);
+        }
+        printf("SOUND lost behind byte %" PRIu64 "\n", i);
+        position = 0;
+    }
+}
+
 static void record(const char *path, uint64_t bytes)
 {
     int fd = open_sound(path, O_RDONLY);
     uint8_t *sound = malloc(bytes);
 
     read_whole(fd, sound, bytes);
-    for (uint64_t i = 0; i < bytes; i++) {
-        if (sound[i] != sound_byte(SOUND_RECORD, i)) {
-            errno = 0;
-            die("SOUND byte %" PRIu64 " is %#x, not %#x", i, sound[i],
-                sound_byte(SOUND_RECORD, i));
-        }
-    }
+    check_recorded(sound, bytes);
     must(close(fd), "close");
     free(sound);
 }
