@@ -2,10 +2,10 @@
  * Isolated queue: who runs the data path, and when.
  *
  * One loop shape for both directions: suppress notifications, drain,
- * re-enable, look again.  It is entered from an eventfd, from the polling of
- * an AioContext, or from a bottom half of the queue's own when the last turn
- * ended over its budget, so that other users of the thread go on whatever
- * guest and backend do.
+ * re-enable, look again.  It is entered from an eventfd or from the polling of
+ * an AioContext.  A turn that ended over its budget leaves an event for the
+ * next one, so that other users of the thread go on whatever guest and backend
+ * do.  It is no bottom half: aio_poll() looks at no eventfd while one is due.
  *
  * What requests leave behind is cleared by a timer once no request has come
  * back for a while, if the user wants that.  How long one clearing takes depends
@@ -85,6 +85,13 @@ static void isolated_queue_assert_owner(const IsolatedQueue *q)
                   : qemu_get_current_aio_context() == q->ctx);
 }
 
+/* Any thread.  The guest's eventfd is nobody's but QEMU's and the guest's. */
+static void isolated_queue_come_back(IsolatedQueue *q)
+{
+    qatomic_set(&q->again, true);
+    event_notifier_set(&q->guest_kick);
+}
+
 /* The rest of the work waits until the others of this thread had their turn. */
 static bool isolated_queue_go_on(IsolatedQueue *q,
                                  const IsolatedBudget *budget)
@@ -93,7 +100,7 @@ static bool isolated_queue_go_on(IsolatedQueue *q,
         return false;
     }
     if (!isolated_budget_left(budget)) {
-        qemu_bh_schedule(q->again);
+        isolated_queue_come_back(q);
         return false;
     }
     return true;
@@ -178,9 +185,8 @@ static void isolated_queue_run_return(IsolatedQueue *q, IsolatedBudget *budget)
     }
 }
 
-static void isolated_queue_run_both(void *opaque)
+static void isolated_queue_run_both(IsolatedQueue *q)
 {
-    IsolatedQueue *q = opaque;
     IsolatedBudget budget = dispatch_budget;
 
     if (!isolated_queue_broken(q)) {
@@ -205,8 +211,14 @@ static void on_guest_kick(EventNotifier *n)
 {
     IsolatedQueue *q = queue_of_guest_kick(n);
     IsolatedBudget budget = dispatch_budget;
+    bool kicked = event_notifier_test_and_clear(n);
 
-    if (event_notifier_test_and_clear(n)) {
+    /* After the event: it is set after @again. */
+    if (qatomic_xchg(&q->again, false)) {
+        isolated_queue_run_both(q);
+        return;
+    }
+    if (kicked) {
         isolated_count(&q->stats.guest_kicks, 1);
     }
     isolated_queue_run_forward(q, &budget);
@@ -248,14 +260,20 @@ static bool guest_has_work(void *opaque)
 {
     IsolatedQueue *q = queue_of_guest_kick(opaque);
 
-    return !isolated_queue_waits(q) && guest_chain_pending(&q->guest);
+    return qatomic_read(&q->again) ||
+           (!isolated_queue_waits(q) && guest_chain_pending(&q->guest));
 }
 
 static void on_guest_work(EventNotifier *n)
 {
+    IsolatedQueue *q = queue_of_guest_kick(n);
     IsolatedBudget budget = dispatch_budget;
 
-    isolated_queue_run_forward(queue_of_guest_kick(n), &budget);
+    if (qatomic_read(&q->again)) {
+        on_guest_kick(n);
+        return;
+    }
+    isolated_queue_run_forward(q, &budget);
 }
 
 static void guest_poll_begin(EventNotifier *n)
@@ -331,7 +349,7 @@ void isolated_queue_attach(IsolatedQueue *q, AioContext *ctx, bool bql)
     q->bql = bql;
     q->guest_polled = false;
     q->backend_polled = false;
-    q->again = aio_bh_new(ctx, isolated_queue_run_both, q);
+    q->again = false;
     if (q->config.trim) {
         q->trim_ms = MAX(q->trim_ms, TRIM_MS);
         q->trim = aio_timer_new(ctx, QEMU_CLOCK_REALTIME, SCALE_MS,
@@ -356,7 +374,7 @@ void isolated_queue_attach(IsolatedQueue *q, AioContext *ctx, bool bql)
 void isolated_queue_look_again(IsolatedQueue *q)
 {
     if (q->ctx) {
-        qemu_bh_schedule(q->again);
+        isolated_queue_come_back(q);
     }
 }
 
@@ -366,8 +384,6 @@ void isolated_queue_detach(IsolatedQueue *q)
         return;
     }
     isolated_queue_unwatch(q);
-    qemu_bh_delete(q->again);
-    q->again = NULL;
     g_clear_pointer(&q->trim, timer_free);
     q->ctx = NULL;
     if (!isolated_queue_broken(q)) {

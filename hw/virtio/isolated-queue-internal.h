@@ -92,7 +92,7 @@ struct IsolatedQueue {
     AioContext *ctx;            /* not NULL: attached                        */
     bool woken;                 /* the backend was kicked since it has the ring */
     bool bql;                   /* @ctx's thread holds it in handlers        */
-    QEMUBH *again;              /* in @ctx: over budget, go on later         */
+    bool again;                 /* @guest_kick is ours: look both ways; atomic */
     EventNotifier guest_kick;   /* borrowed fd: VirtQueue's host notifier    */
     EventNotifier backend_call; /* borrowed fd: IsolatedLink's call          */
 
