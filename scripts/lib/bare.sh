@@ -70,9 +70,9 @@ as=
 make_user()
 {
     [ -n "$user" ] || return 0
-    home=/home/somebody
+    home=/srv/somebody
     as="runuser -u somebody --"
-    inside "$root" "useradd --create-home --shell /bin/sh somebody"
+    inside "$root" "useradd --create-home --home-dir $home somebody"
 }
 
 # timed WHAT COMMAND - its output on the terminal and in the log

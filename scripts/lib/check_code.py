@@ -103,6 +103,7 @@ WAITS_WITH_REASON: dict[str, dict[str, str]] = {
     },
     "isolated-queue-dispatch.c": {
         "preadv2": "RWF_NOWAIT",
+        "event_notifier_set": "of the guest's notifier, which no backend has",
         "event_notifier_test_and_clear": "of the guest's notifier; of the "
                                          "backend's for kernels without "
                                          "RWF_NOWAIT",

@@ -264,7 +264,7 @@ def hostile_tests() -> list[Test]:
                     named=True, after=after)
 
     return [test(f"hostile/{setting}", 14400, "run", setting)
-            for setting in hostile_run.settings()] + [
+            for setting in hostile_run.all_settings()] + [
         test("hostile-once/all-moves", 14400, "once"),
         test("functional/hostile-shortly", 1200, "short"),
         test("hostile/asan-shortly", 3600, "short", after="asan/build",

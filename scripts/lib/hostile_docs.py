@@ -52,16 +52,22 @@ def _words(result: dict[str, Any]) -> str:
     return re.sub(r"bad\d+", "the device", text)
 
 
+def _names(kind: str, stock: bool) -> list[str]:
+    """Of the settings of one device."""
+    return [f"{kind}-{rings}-{thread}{more}"
+            for rings in ("split", "packed")
+            for thread in ("mainloop", "iothread")
+            for more in (["-stock"] if stock else ["", "-iommu"])]
+
+
 def _seen(move: Any, stock: bool) -> str:
     """Outcomes over all settings, with the devices if they differ."""
     seen: dict[str, list[str]] = {}
     for kind in KINDS:
-        for rings in ("split", "packed"):
-            for thread in ("mainloop", "iothread"):
-                name = f"{kind}-{rings}-{thread}" + ("-stock" if stock else "")
-                result = load(name).get(move.name)
-                if result and kind not in seen.setdefault(_words(result), []):
-                    seen[_words(result)].append(kind)
+        for name in _names(kind, stock):
+            result = load(name).get(move.name)
+            if result and kind not in seen.setdefault(_words(result), []):
+                seen[_words(result)].append(kind)
     if not seen:
         return _NOTHING
     if len(seen) == 1:

@@ -3,7 +3,8 @@
 """Moves of a hostile backend against a Linux guest, one after the other.
 
     hostile_run.py run SETTING [MOVE...]  SETTING: blk-split-mainloop and so on;
-                                      with "-stock" behind it not isolated.
+                                      with "-stock" behind it not isolated,
+                                      with "-iommu" behind an IOMMU.
                                       MOVE may be a pattern; none means all
     hostile_run.py short                  those of the plain check
     hostile_run.py once [stock]           each move with one of the settings
@@ -47,18 +48,28 @@ SHORT = ("blk-split-mainloop", "net-split-iothread", "fs-packed-iothread",
          "scsi-packed-mainloop")
 
 
+# Backends that have never heard of the IOMMU that their device is behind.
+IOMMU = ("blk-split-iothread-iommu", "net-packed-mainloop-iommu",
+         "fs-split-mainloop-iommu", "scsi-packed-iothread-iommu")
+
+
 def settings() -> list[str]:
-    """All that `scripts/check hostile` runs."""
+    """Each device, ring format and thread."""
     return [f"{kind}-{rings}-{thread}" for kind in ALL
             for rings in ("split", "packed")
             for thread in ("mainloop", "iothread")]
 
 
+def all_settings() -> list[str]:
+    """What `scripts/check hostile` runs."""
+    return [*settings(), *IOMMU]
+
+
 def moves_for(name: str, patterns: list[str]) -> list[Move]:
-    kind, rings, _, *stock = name.split("-")
+    kind, rings, _, *more = name.split("-")
     return [m for m in MOVES
             if kind in m.kinds and rings in m.rings and
-            (m.stock or not stock) and
+            (m.stock or "stock" not in more) and
             (not patterns or any(fnmatch.fnmatchcase(m.name, p)
                                  for p in patterns))]
 
@@ -78,9 +89,9 @@ def run_setting(name: str, moves: list[Move], first: int) -> int:
     """The number of moves with which something was wrong."""
     from hostile_machine import Setting
     from hostile_stage import Stage
-    kind, rings, thread, *stock = name.split("-")
+    kind, rings, thread, *more = name.split("-")
     setting = Setting(kind, rings == "packed", thread == "iothread",
-                      not stock)
+                      "stock" not in more, "iommu" in more)
     work = WORK / name
     WORK.mkdir(parents=True, exist_ok=True)
     bad = 0
@@ -138,7 +149,7 @@ def main() -> int:
     if words == ["once", "stock"]:
         return run(take_turns(MOVES, [f"{s}-stock" for s in settings()]))
     if len(words) >= 2 and words[0] == "run" and \
-            words[1].removesuffix("-stock") in settings():
+            words[1].removesuffix("-stock") in all_settings():
         return run({words[1]: moves_for(words[1], words[2:])})
     print(__doc__, file=sys.stderr)
     return USAGE

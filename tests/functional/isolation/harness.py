@@ -253,9 +253,10 @@ class IsolationTest(unittest.TestCase):
                     f"chardev={name}char{props}" +
                     isolation_args(vm, self.iothread, self.isolated, size))
 
-    def run_job(self, vm: GuestVm, script: str, seconds: float = 120) -> None:
+    def run_job(self, vm: GuestVm, script: str, seconds: float = 120,
+                kernel: str = "") -> None:
         """Boot, run @script to its end, expect that it succeeded."""
-        vm.add_job(script)
+        vm.add_job(script, kernel=kernel)
         vm.launch()
         self.expect_ok(vm, seconds)
 

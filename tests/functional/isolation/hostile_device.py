@@ -27,12 +27,17 @@ class HotDevice:
                                       self.setting, move.name, move.late)
 
     @property
+    def _on_bridge(self) -> bool:
+        # The first bus of a machine with an IOMMU takes nothing later.
+        return bool(self.move.vectors) or self.setting.iommu
+
+    @property
     def qmp(self) -> Callable[..., Any]:
         return self.machine.qmp
 
     def guest(self, words: str) -> str:
         """@words for the guest, about this device."""
-        bus = "01" if self.move.vectors else "00"
+        bus = "01" if self._on_bridge else "00"
         return (f"pci=/sys/bus/pci/devices/0000:{bus}:{self._slot:02x}.0; " +
                 words)
 
@@ -97,8 +102,10 @@ class HotDevice:
         """On the chardev, or the netdev, that is there already."""
         kind = self.setting.kind
         members = {**MEMBERS[kind], "packed": self.setting.packed,
-                   "bus": BRIDGE if self.move.vectors else "pci.0",
+                   "bus": BRIDGE if self._on_bridge else "pci.0",
                    **self.move.members.get(kind, {})}
+        if self.setting.iommu:
+            members.update({"iommu_platform": True, "disable-legacy": "on"})
         if kind == "net":
             members["netdev"] = f"net{self.number}"
         else:

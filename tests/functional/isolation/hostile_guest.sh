@@ -89,6 +89,9 @@ up_scsi() {
 io_scsi() { disk_io $(unit); }
 big_scsi() { big $(unit) 1M 8 iflag=direct; }
 
+# An IOMMU translates.
+behind() { grep -q DMA $pci/iommu_group/type; }
+
 # Vectors $3 to $4 switch slot $2 of the bridge $1 off.
 lead() {
     read address rest < $1/resource

@@ -136,6 +136,9 @@ class Stage:
             return f"refused: {err}"
         up = self._guest("up_KIND", SHORT if move.phase == "plug" and
                          not move.expect else START)
+        if self.setting.iommu and move is _HONEST and \
+                not self._guest("behind", START):
+            raise RuntimeError("the device is behind no IOMMU")
         if move.phase != "plug":
             if not up or not self._guest("io_KIND", START):
                 raise RuntimeError("the device does not " +
