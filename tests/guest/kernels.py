@@ -25,8 +25,8 @@ FULL = "linux-image-amd64"
 FLAVOURS = {"": METAPACKAGE, "full": FULL, "drivers": FULL}
 SUITES = {"6.1": "bookworm", "6.12": "trixie"}
 MODULES = ["virtio_pci", "virtio_blk", "virtio_scsi", "virtio_net",
-           "virtio_console", "virtio_input", "virtio_iommu", "virtio-rng",
-           "virtiofs",
+           "virtio_balloon", "virtio_console", "virtio_input",
+           "virtio_iommu", "virtio_mem", "virtio-rng", "virtiofs",
            "vmw_vsock_virtio_transport", "sd_mod", "af_packet", "evdev",
            "i2c-dev", "i2c-virtio", "gpio-virtio", "virtio_snd",
            "snd-pcm-oss", "virtio_crypto", "algif_skcipher", "vfat",

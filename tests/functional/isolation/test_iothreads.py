@@ -9,7 +9,7 @@ from typing import Any
 
 from harness import GuestVm, IsolationTest, LaunchRefused
 from test_lifecycle import LOAD
-from test_save import plug_memory
+from test_memory import plug_memory
 
 QUEUES = 4
 

@@ -20,14 +20,6 @@ OUT = 40 << 10
 HOLDING = TOP / "tests/backends/holding_disk.py"
 
 
-def plug_memory(vm: GuestVm, slot: int) -> None:
-    """128 MiB more, in a DIMM."""
-    vm.cmd("object-add", **{"qom-type": "memory-backend-ram",
-                            "id": f"mem{slot}", "size": 128 << 20})
-    vm.cmd("device_add", driver="pc-dimm", id=f"dimm{slot}",
-           memdev=f"mem{slot}")
-
-
 @on_both_threads
 class Save:
     """The backend neither logs dirty pages nor knows of migration."""
@@ -166,26 +158,6 @@ class Save:
         with self.assertRaisesRegex(Exception, "reconnect-ms"):
             vm.cmd("migrate", uri=f"file:{self.work / 'state'}")
         self.assertEqual(vm.cmd("query-status")["status"], "running")
-
-    @event("Disk", "Memory is plugged in under load.", "The memory.")
-    def test_memory_plugged_under_load(self) -> None:
-        """Guest memory changes under the rings that are in use."""
-        image = self.make_disk("32M")
-        self.backend = self.start_backend(image)
-        vm = self.make_vm()
-        vm.args[vm.args.index("-m") + 1] += ",slots=4,maxmem=1G"
-        vm.add_args("-smp", "2")
-        self.add_disk(vm, self.backend.socket, props=",num-queues=2")
-        vm.add_job(LOAD)
-        vm.launch()
-        vm.wait_serial("^LOAD progress")
-        for slot in range(4):
-            plug_memory(vm, slot)
-            time.sleep(0.2)
-        self.expect_progress(vm)
-        vm.say("end")
-        self.expect_ok(vm)
-        self.verify_image(image, "--generation", "7")
 
 
 if __name__ == "__main__":
