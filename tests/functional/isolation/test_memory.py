@@ -22,10 +22,11 @@ load stress /dev/vda --seconds 2 --depth 24 --max-request 256K \\
 OPTIONS = "memhp_default_state=online_movable"
 
 
-def plug_memory(vm: GuestVm, slot: int) -> None:
-    """128 MiB more, in a DIMM."""
-    vm.cmd("object-add", **{"qom-type": "memory-backend-ram",
-                            "id": f"mem{slot}", "size": 128 << 20})
+def plug_memory(vm: GuestVm, slot: int, shared: bool = False) -> None:
+    """128 MiB more, in a DIMM; ordinary vhost-user wants it @shared."""
+    vm.cmd("object-add", **{"qom-type": "memory-backend-memfd",
+                            "id": f"mem{slot}", "size": 128 << 20,
+                            "share": shared})
     vm.cmd("device_add", driver="pc-dimm", id=f"dimm{slot}",
            memdev=f"mem{slot}")
 
@@ -60,7 +61,7 @@ class Changes:
     def test_plugged(self) -> None:
         vm = self.start()
         for slot in range(4):
-            plug_memory(vm, slot)
+            plug_memory(vm, slot, not self.isolated)
             time.sleep(0.2)
         self.finish(vm)
 
@@ -72,7 +73,7 @@ class Changes:
         def is_there() -> bool:
             return vm.cmd("query-memory-devices") != []
         for _ in range(3):
-            plug_memory(vm, 0)
+            plug_memory(vm, 0, not self.isolated)
             self.expect_progress(vm)
             while is_there():
                 # A guest that uses it just now may refuse.
