@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+import random
 import re
 import signal
 import sys
@@ -11,9 +12,10 @@ import time
 from typing import Callable
 
 from events import event
-from harness import (GuestVm, LaunchRefused, on_both_threads,
+from harness import (GuestVm, IsolationTest, LaunchRefused, on_both_threads,
                      wait_until)
-from test_lifecycle import LOAD, memory_digest
+from test_lifecycle import LOAD, UNBIND, memory_digest
+from test_memory import plug_memory
 from test_save import HOLDING
 from vhost_user_proxy import (F_VERSION_1, Cut, Message, Proxy, cut_at,
                               hide_feature)
@@ -167,6 +169,59 @@ class Reconnect:
         wait_until(lambda: self.revive() and
                    vm.isolation_stats()["requests"] > before, 60,
                    "requests to be done")
+
+
+class Often(IsolationTest):
+    """A backend that does not last, and a VM that does not rest."""
+
+    iothread = True
+    megabytes = 192
+    limit = 500
+    deaths = 100
+
+    def die(self, vm: GuestVm, dice: random.Random) -> None:
+        """Between two connections, the VM may be stopped, and go on."""
+        self.backend.kill()
+        stops = dice.random() < 0.4
+        if stops:
+            vm.cmd("stop")
+        if dice.random() < 0.5:
+            time.sleep(dice.uniform(0, 0.2))
+        if stops and dice.random() < 0.5:
+            vm.cmd("cont")
+            stops = False
+        self.backend.start()
+        if stops:
+            vm.cmd("cont")
+        time.sleep(dice.uniform(0, 0.4))
+
+    def test_killed_a_hundred_times(self) -> None:
+        """While drivers come and go, the VM stops, and memory is plugged in."""
+        self.image = self.make_disk("32M")
+        self.backend = self.start_backend(self.image)
+        vm = self.make_vm()
+        vm.args[vm.args.index("-m") + 1] += ",slots=4,maxmem=1G"
+        vm.add_args("-smp", "2")
+        self.add_disk(vm, self.backend.socket, props=",num-queues=2",
+                      chardev=RECONNECT)
+        vm.add_job(UNBIND.rstrip() + " || exit 1\n" + LOAD)
+        vm.launch()
+        vm.wait_serial("^UNBIND 1 done")
+        dice = random.Random(1)
+        left = self.deaths
+        while not re.search("^LOAD started", vm.serial_text(), re.MULTILINE):
+            self.die(vm, dice)
+            left -= 1
+        vm.wait_serial("^LOAD progress")
+        for number in range(max(left, 8)):
+            self.die(vm, dice)
+            if number in range(1, 8, 2):
+                plug_memory(vm, number // 2, not self.isolated)
+            if number % 8 == 0:
+                self.expect_progress(vm)
+        vm.say("end")
+        self.expect_ok(vm)
+        self.verify_image(self.image, "--generation", "7")
 
 
 @on_both_threads
