@@ -3,9 +3,10 @@
 
 from __future__ import annotations
 
-
 from events import event
-from harness import GuestVm, isolation_args, on_both_threads, wait_until
+from harness import (GuestVm, isolation_args, on_both_threads, socket_folder,
+                     wait_until)
+from test_lifecycle import memory_digest
 import fs_load
 
 # Until the host says a line; everything is verified, then again from nothing.
@@ -134,12 +135,38 @@ class FileSystem:
         state = self.work / "state"
         self.addCleanup(state.unlink, missing_ok=True)
         source.cmd("migrate", uri=f"file:{state}")
-        wait_until(lambda: source.cmd("query-migrate").get("status") in
-                   ("completed", "failed"), 60, "the end of saving")
-        self.assertEqual(source.cmd("query-migrate")["status"], "completed")
+        self.wait_completed(source)
         source.end()
 
         loaded = self.machine(LOAD, "loaded", "-incoming", f"file:{state}")
         loaded.launch()
         loaded.wait_serial("^LOAD progress", 60)
         self.finish(loaded)
+
+    def wait_completed(self, vm: GuestVm) -> None:
+        wait_until(lambda: vm.cmd("query-migrate").get("status") in
+                   ("completed", "failed"), 60, "the end of a migration")
+        self.assertEqual(vm.cmd("query-migrate")["status"], "completed")
+
+    @event("File system", "The VM is migrated five times under load.",
+           "Nothing.")
+    def test_migrated_under_load(self) -> None:
+        vm = self.start()
+        vm.wait_serial("^LOAD progress")
+        path = socket_folder(self.work) / "migration.sock"
+        for number in range(5):
+            path.unlink(missing_ok=True)
+            other = self.machine(LOAD, f"side{number}", "-S", "-incoming",
+                                 f"unix:{path}")
+            other.launch()
+            vm.cmd("migrate", uri=f"unix:{path}")
+            self.wait_completed(vm)
+            self.wait_completed(other)
+            size = self.megabytes << 20
+            self.assertEqual(memory_digest(vm, size),
+                             memory_digest(other, size))
+            vm.end()
+            vm = other
+            vm.cmd("cont")
+            vm.wait_serial("^LOAD progress", 60)
+        self.finish(vm)
