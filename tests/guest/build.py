@@ -51,7 +51,7 @@ RELEASE_PROGRAMS: dict[str, tuple[str, str, list[str]]] = {
     "virtiofsd-c": (
         "bookworm", "usr/lib/qemu/virtiofsd",
         ["qemu-system-common", "libc6", "libcap-ng0", "libgcc-s1",
-         "libseccomp2", "libglib2.0-0", "libpcre2-8-0"]),
+         "libnuma1", "libseccomp2", "libglib2.0-0", "libpcre2-8-0"]),
     "virtiofsd-rust": (
         "trixie", "usr/libexec/virtiofsd",
         ["virtiofsd", "libc6", "libcap-ng0", "libgcc-s1", "libseccomp2"]),

@@ -141,11 +141,14 @@ class Commands(IsolationTest):
         assert self.shell is not None
         children = Path(f"/proc/{self.shell.pid}/task/{self.shell.pid}/"
                         "children").read_text("ascii").split()
-        flags = ["--user"] if "--user" in self.flags else []
+        flags = ["--user", "--preserve-credentials"] \
+            if "--user" in self.flags else []
         done = subprocess.run(
             ["nsenter", "--target", children[0], *flags, "--pid", "--mount",
              "--wd", "sh", "-c", command], capture_output=True, text=True,
             check=False, env=self.env, cwd=self.work)
+        if done.stderr.startswith("nsenter: "):
+            raise HarnessError(done.stderr)
         return done.stdout
 
     def start_backend_of(self, backend: str, socket: str, kvm: bool) -> None:
