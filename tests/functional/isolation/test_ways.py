@@ -188,7 +188,7 @@ class Streams(Ways):
         self.enable(source, *words, max_bandwidth=SLOWLY,
                     max_postcopy_bandwidth=speed)
         source.cmd("migrate", uri=uri)
-        self.wait_status(source, "active")
+        # At once: it must not be over before.
         source.cmd("migrate-start-postcopy")
         self.wait_status(source, "postcopy-active", "completed")
         return source, other
