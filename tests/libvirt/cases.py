@@ -92,16 +92,19 @@ class Cases(Life):
         self.run("load verify /dev/vda3 --generation 7")
         self.expect_region("disk.sock")
 
+    def more_words(self) -> list[str]:
+        """The daemon of the disk that is plugged in."""
+        return [w.replace("disk.img", "more.img").replace("disk.sock",
+                                                          "more.sock")
+                for w in self.command("host# qemu-storage-daemon")]
+
     def disk_is_plugged_and_unplugged(self) -> None:
         image = WORK / "more.img"
         with image.open("wb") as file:
             file.truncate(32 << 20)
-        words = [w.replace("disk.img", "more.img").replace("disk.sock",
-                                                           "more.sock")
-                 for w in self.command("host# qemu-storage-daemon")]
         path = self.piece("<disk type='vhostuser'", "more")
         for _ in range(2):
-            self.host.start_backend("more.sock", words)
+            self.host.start_backend("more.sock", self.more_words())
             self.host.virsh("attach-device", NAME, path)
             self.run("n=0; until [ -e /dev/vdb ] || [ $n = 300 ]; do "
                      "usleep 100000; n=$((n + 1)); done; "
@@ -129,19 +132,23 @@ class Cases(Life):
 
     # File systems and networks
 
-    def file_system_and_network_from_the_start(self) -> None:
-        self.destroy()
-        if "disk.sock" not in self.host.backends:
-            self.start_disk(self.host)
+    def start_with_all(self, definition: str) -> None:
+        """A disk, which is served already, a file system and a network."""
         self.start_file_system()
         self.start_network("host# passt" if self.passt
                            else "host# dpdk-testpmd")
-        self.host.virsh("define", self.compose())
+        self.host.virsh("define", definition)
         self.host.virsh("start", NAME)
         self.boot()
         self.check_file_system()
         self.check_network()
         self.expect_region("disk.sock", "fs.sock", "net.sock")
+
+    def file_system_and_network_from_the_start(self) -> None:
+        self.destroy()
+        if "disk.sock" not in self.host.backends:
+            self.start_disk(self.host)
+        self.start_with_all(self.compose())
 
     def all_of_them_after_a_pause_and_a_reboot(self) -> None:
         assert self.console is not None
@@ -220,22 +227,11 @@ class Cases(Life):
         self.destroy()
         for socket in ("fs.sock", "net.sock"):
             self.host.end_backend(socket)
-        self.start_file_system()
-        self.start_network("host# passt" if self.passt
-                           else "host# dpdk-testpmd")
-        self.host.virsh("define", self.compose_with_policy())
-        self.host.virsh("start", NAME)
-        self.boot()
-        self.check_file_system()
-        self.check_network()
-        self.expect_region("disk.sock", "fs.sock", "net.sock")
+        self.start_with_all(self.compose_with_policy())
 
     def policy_isolates_and_refuses_what_is_plugged(self) -> None:
         self.disk_is_plugged_and_unplugged()
-        words = [w.replace("disk.img", "more.img").replace("disk.sock",
-                                                           "more.sock")
-                 for w in self.command("host# qemu-storage-daemon")]
-        self.host.start_backend("more.sock", words)
+        self.host.start_backend("more.sock", self.more_words())
         for line, expected in (
                 ("chardev-add socket,id=more,path=/run/backends/more.sock", ""),
                 ("device_add vhost-user-blk-pci,chardev=more,"
