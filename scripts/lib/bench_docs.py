@@ -55,8 +55,8 @@ each buffer with zeros, and isolation copies it once: neither can reach it.
   :header-rows: 1
 
 {table}
-CPU time is microseconds a request; wake-ups and system calls are a request's as
-well.  "QEMU" is its threads without the vCPU.
+CPU time is microseconds a request; wake-ups{calls} are a request's as well.
+"QEMU" is its threads without the vCPU.
 """
 
 # Of bench_load.HEADINGS: name there, name here.
@@ -68,9 +68,12 @@ COLUMNS = (("load", "load"), ("disk", "disk"), ("requests/s", "requests/s"),
            ("QEMU calls", "QEMU calls"), ("backend calls", "backend calls"))
 
 
-def _list_table(headings: tuple[str, ...], rows: list[list[str]]) -> str:
-    places = [headings.index(name) for name, _ in COLUMNS]
-    table = [[words for _, words in COLUMNS]]
+def _list_table(headings: tuple[str, ...], rows: list[list[str]],
+                calls: bool) -> str:
+    """Without columns of system calls where nobody could count any."""
+    columns = [c for c in COLUMNS if calls or "calls" not in c[0]]
+    places = [headings.index(name) for name, _ in columns]
+    table = [[words for _, words in columns]]
     table += [[row[i] for i in places] for row in rows]
     return "".join("".join(f"  {'*' if i == 0 else ' '} - {cell}\n"
                            for i, cell in enumerate(row)) for row in table)
@@ -84,5 +87,8 @@ def write(json_path: Path, document: dict[str, Any],
     PAGE.write_text(TEXT.format(
         rounds=document["rounds"], seconds=document["seconds"],
         cpus=document["cpus"], load=f"{document['load_average']:.0f}",
-        stem=PAGE.stem, table=_list_table(headings, rows)), encoding="utf-8")
+        calls=" and system calls" if document["counts_calls"] else "",
+        stem=PAGE.stem, table=_list_table(headings, rows,
+                                          document["counts_calls"])),
+        encoding="utf-8")
     print(f"bench: wrote {PAGE.relative_to(TOP)}")

@@ -295,7 +295,7 @@ def show(path: Path, write_docs: bool) -> None:
                for load, by_config in document["samples"].items()}
     print_table(rows(results))
     if not document["counts_calls"]:
-        print("System calls were not counted: only root may.")
+        print("System calls were not counted: that takes root and a kernel that traces.")
     print("resident: " + "; ".join(
         f"{config} " + ", ".join(f"{n} {v >> 20} MiB" for n, v in r.items())
         for config, r in document["resident"].items()))

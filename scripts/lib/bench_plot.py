@@ -107,7 +107,7 @@ class Picture:
             '<svg xmlns="http://www.w3.org/2000/svg" '
             f'viewBox="0 0 {WIDTH} {HEIGHT}" font-family="sans-serif" '
             'font-size="12">\n'
-            '<!-- SPDX-License-Identifier: GPL-2.0-or-later -->\n'
+            '<!--\n  SPDX-License-Identifier: GPL-2.0-or-later\n-->\n'
             f'<rect width="{WIDTH}" height="{HEIGHT}" fill="white"/>\n' +
             "\n".join(self.parts) + "\n</svg>\n", encoding="ascii")
         return path

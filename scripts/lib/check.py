@@ -34,7 +34,7 @@ minutes, and a short form of it without arguments), s390x (a guest that is big-e
 exposure (who can read how much), kvm (more guests that KVM runs), deb (Debian
 packages, built and tried in a bare Debian 12 and 13; slow), libvirt (the packages
 with Debian's libvirt), devices-off (the rest of that matrix with isolation
-off), events (is what the user documentation says of events
+off), long (long forms of plain tests), events (is what the user documentation says of events
 without isolation so? Slow).  A name may be a
 pattern:
 'functional/data.*'.

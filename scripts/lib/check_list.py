@@ -33,7 +33,7 @@ PLAIN_GROUPS = ("unit", "qtest", "functional", "devices", "rings", "proofs",
 SLOW_GROUPS = ("asan", "bare", "compile", "rings-deep", "proofs-deep",
                "fuzz", "mutation", "hostile", "hostile-once", "port", "s390x",
                "vdpa", "exposure", "kvm", "deb", "libvirt", "events",
-               "devices-off")
+               "devices-off", "long")
 
 # QEMU's own tests that must pass unchanged: the part of their path that says
 # which device they are about.
@@ -191,7 +191,8 @@ def functional_tests() -> list[Test]:
         elif getattr(case, "together", False):
             ident = ident.rsplit(".", 1)[0]
         name = ident.removeprefix("test_").replace(".test_", ".")
-        group = getattr(case, "group", "functional")
+        method = getattr(case, ident.rsplit(".", 1)[1], case)
+        group = getattr(method, "group", getattr(case, "group", "functional"))
         if name.startswith("devices."):
             # Cells of the matrix: "on.DEVICE_BACKEND_..." and "off....".
             name = f"{case.side}.{name.rsplit('.', 1)[1]}"

@@ -40,7 +40,7 @@ device has as many pairs of queues.  ``scripts/check devices devices-off`` runs
 every row twice, with ``memory-isolation=on`` and private guest RAM and with the
 property off and shared guest RAM, compares the data on both sides, and prints
 this table with the outcomes.  ``devices`` alone, which is part of the plain
-check, tries each backend once with the property off.
+check, tries each kind of device once with the property off.
 
 The guest's own kernel, ring format and number of vCPUs and the use of an
 IOThread are spread over the rows; the last column has them as guest kernel,

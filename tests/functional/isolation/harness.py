@@ -324,6 +324,12 @@ class IsolationTest(unittest.TestCase):
         self.assertEqual(done.returncode, 0, done.stdout)
 
 
+def long_form(method: Callable[..., None]) -> Callable[..., None]:
+    """Of a test that the plain check has in a shorter form, or in another."""
+    setattr(method, "group", "long")
+    return method
+
+
 def on_both_threads(cls: type) -> type:
     """Make two test cases of @cls: data path in the main loop, in a thread."""
     module = sys.modules[cls.__module__]

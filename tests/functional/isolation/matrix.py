@@ -80,7 +80,7 @@ class Cell:
     guest_ring: str              # what the guest sees, if isolated
     cpus: int
     iothread: bool               # if isolated
-    first: bool                  # of its row
+    first: bool                  # of its kind of device
 
     @property
     def name(self) -> str:
@@ -181,7 +181,8 @@ ABSENT = (
 )
 
 
-def _spread(row: Row, ring: str, queues: int, number: int) -> Cell:
+def _spread(row: Row, ring: str, queues: int, number: int,
+            of_kind: bool) -> Cell:
     """Conditions by the bits of @number: all pairs within eight cells."""
     first, second, third = number & 1, number >> 1 & 1, number >> 2 & 1
     conditions: dict[str, Any] = {
@@ -192,14 +193,16 @@ def _spread(row: Row, ring: str, queues: int, number: int) -> Cell:
         "cpus": max(queues, 1 + third),
     }
     conditions.update(row.fixed)
-    return Cell(row, ring, queues, **conditions,
-                first=(ring, queues) == (row.rings[0], row.queues[0]))
+    return Cell(row, ring, queues, **conditions, first=of_kind)
 
 
 def cells() -> Iterator[Cell]:
     number = 0
+    kinds: set[str] = set()
     for row in ROWS:
         for ring in row.rings:
             for queues in row.queues:
-                yield _spread(row, ring, queues, number)
+                yield _spread(row, ring, queues, number,
+                              row.device not in kinds)
+                kinds.add(row.device)
                 number += 1

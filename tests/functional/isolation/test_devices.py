@@ -22,7 +22,7 @@ class Off(DeviceCase):
 
 
 class OffAgain(DeviceCase):
-    """The same with backends that another cell has tried that way."""
+    """The same for devices that another cell has tried that way."""
 
     side = "off"
     group = "devices-off"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import small_load
 from events import event
-from harness import IsolationTest, socket_folder, wait_until
+from harness import IsolationTest, long_form, socket_folder, wait_until
 from hostile_machine import HostileBackend, Setting
 from test_lifecycle import memory_digest
 
@@ -43,8 +43,6 @@ wait $blk && load verify /dev/vda --generation 7 &&
     load verify /dev/sda --generation 5
 """
 ANSWERED = r"^PING .* seq=\d+ "
-ROUNDS = 20
-CANCELLED = 10
 
 
 class Side:
@@ -159,19 +157,26 @@ class Migration(IsolationTest):
         if self.wait_status(side, word, "completed") == "completed":
             side.vm.cmd("cont")
 
-    @event("Disks and network",
-           "The VM is migrated twenty times under load.", "Nothing.",
-           off="Not possible: these backends cannot log what they write.")
-    def test_there_and_back_twenty_times_under_load(self) -> None:
+    def there_and_back(self, times: int) -> None:
         side = self.begin()
-        for _ in range(ROUNDS):
+        for _ in range(times):
             side = self.move(side)
             self.expect_service(side)
         self.finish(side)
 
-    def test_cancelled_at_random_moments(self) -> None:
+    def test_there_and_back_under_load(self) -> None:
+        self.there_and_back(4)
+
+    @long_form
+    @event("Disks and network",
+           "The VM is migrated twenty times under load.", "Nothing.",
+           off="Not possible: these backends cannot log what they write.")
+    def test_there_and_back_twenty_times_under_load(self) -> None:
+        self.there_and_back(20)
+
+    def cancelled(self, times: int) -> None:
         side = self.begin()
-        for _ in range(CANCELLED):
+        for _ in range(times):
             other = self.coming()
             self.send(side)
             time.sleep(self.random.uniform(0, 1.2))
@@ -181,9 +186,16 @@ class Migration(IsolationTest):
             self.expect_service(side)
         self.finish(side)
 
-    def test_destination_that_dies(self) -> None:
+    def test_cancelled_at_random_moments(self) -> None:
+        self.cancelled(3)
+
+    @long_form
+    def test_cancelled_twenty_times_at_random_moments(self) -> None:
+        self.cancelled(20)
+
+    def destinations_die(self, times: int) -> None:
         side = self.begin()
-        for _ in range(CANCELLED // 2):
+        for _ in range(times):
             other = self.coming()
             self.send(side)
             time.sleep(self.random.uniform(0, 1.2))
@@ -191,6 +203,13 @@ class Migration(IsolationTest):
             self.stay(side, "failed")
             self.expect_service(side)
         self.finish(side)
+
+    def test_destination_that_dies(self) -> None:
+        self.destinations_die(2)
+
+    @long_form
+    def test_twenty_destinations_that_die(self) -> None:
+        self.destinations_die(20)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,8 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from harness import GuestVm, IsolationTest, on_both_threads, wait_until
+from harness import (GuestVm, IsolationTest, long_form, on_both_threads,
+                     wait_until)
 from net_case import Frames
 from test_lifecycle import LOAD
 from test_save import Save
@@ -124,6 +125,7 @@ class Rings(Load, IsolationTest):
 
     iothread = True
 
+    @long_form
     def test_lazy(self) -> None:
         self.check(",num-queues=2", False)
 
@@ -134,13 +136,16 @@ class Rings(Load, IsolationTest):
         """One of them unmaps what the other's requests are behind."""
         self.check(",num-queues=2", True, vcpus=2)
 
+    @long_form
     def test_virtio_iommu_lazy(self) -> None:
         self.check(",num-queues=2,packed=on", False, iommu="virtio",
                    kernel="6.12", vcpus=2)
 
+    @long_form
     def test_without_tables_and_event_indices(self) -> None:
         self.check(",num-queues=1,event_idx=off,indirect_desc=off", False)
 
+    @long_form
     def test_region_so_small_that_requests_wait(self) -> None:
         self.check(",num-queues=1", True, "4M")
 
