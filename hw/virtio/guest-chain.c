@@ -130,10 +130,10 @@ static bool guest_ram_write(AddressSpace *as, hwaddr addr, const void *src,
 }
 
 bool guest_chain_write(GuestQueue *queue, const VirtQueueBuf *buf,
-                       const void *src, uint32_t len)
+                       const void *src)
 {
-    assert(len <= buf->len);
-    return guest_ram_write(virtio_ring_as(queue->vdev), buf->addr, src, len);
+    return guest_ram_write(virtio_ring_as(queue->vdev), buf->addr, src,
+                           buf->len);
 }
 
 bool guest_chain_write_piece(GuestQueue *queue, const VirtQueueBuf *piece,

@@ -90,7 +90,7 @@ GuestReach guest_chain_reach_rings(const GuestQueue *queue);
 /**
  * guest_chain_read() - copy one guest buffer out
  * @queue: the queue
- * @buf: a device-readable buffer
+ * @buf: a device-readable buffer, or a part of one
  * @dest: @buf->len bytes
  *
  * Called within rcu_read_lock().  Guest memory is translated and copied on one
@@ -104,20 +104,19 @@ bool guest_chain_read(GuestQueue *queue, const VirtQueueBuf *buf, void *dest);
 /**
  * guest_chain_write() - copy into one guest buffer
  * @queue: the queue
- * @buf: a device-writable buffer
- * @src: @len bytes, which the backend may change meanwhile: read once
- * @len: bytes, at most @buf->len
+ * @buf: a device-writable buffer, or a part of one
+ * @src: @buf->len bytes, which the backend may change meanwhile: read once
  *
  * Called within rcu_read_lock().  Exactly what is written is marked dirty.
  *
- * Returns: false if part of [0, @len) of the buffer is not direct, writable
- * RAM; what comes before it may have been written.
+ * Returns: false if part of the buffer is not direct, writable RAM; what comes
+ * before it may have been written.
  */
 bool guest_chain_write(GuestQueue *queue, const VirtQueueBuf *buf,
-                       const void *src, uint32_t len);
+                       const void *src);
 
 /**
- * guest_chain_write_piece() - guest_chain_write(), to all of a piece
+ * guest_chain_write_piece() - guest_chain_write(), to a piece, or a part of one
  * @queue: the queue
  * @piece: as guest_chain_reach() has set it, perhaps long ago: a driver that
  *     unmaps a buffer which is out gets it written all the same, as from QEMU's

@@ -31,19 +31,15 @@
  * not notice: of each, less than a millisecond's work.  A buffer of one byte
  * takes some 25 ns.
  */
-#define BUDGET_REQUESTS 256
-#define BUDGET_BUFS 8192
-#define BUDGET_BYTES (8 * MiB)
+const IsolatedBudget isolated_dispatch_budget = {
+    .requests = 256,
+    .bufs = 8192,
+    .bytes = 8 * MiB,
+};
 
 /* An idle queue is trimmed between one and two of these after it fell idle. */
 #define TRIM_MS 250
 #define TRIM_REST 100
-
-static const IsolatedBudget dispatch_budget = {
-    .requests = BUDGET_REQUESTS,
-    .bufs = BUDGET_BUFS,
-    .bytes = BUDGET_BYTES,
-};
 
 /*
  * One pass in one direction.  The other side says that there is something, and
@@ -187,7 +183,7 @@ static void isolated_queue_run_return(IsolatedQueue *q, IsolatedBudget *budget)
 
 static void isolated_queue_run_both(IsolatedQueue *q)
 {
-    IsolatedBudget budget = dispatch_budget;
+    IsolatedBudget budget = q->budget;
 
     if (!isolated_queue_broken(q)) {
         isolated_queue_run_return(q, &budget);
@@ -210,7 +206,7 @@ static IsolatedQueue *queue_of_backend_call(EventNotifier *n)
 static void on_guest_kick(EventNotifier *n)
 {
     IsolatedQueue *q = queue_of_guest_kick(n);
-    IsolatedBudget budget = dispatch_budget;
+    IsolatedBudget budget = q->budget;
     bool kicked = event_notifier_test_and_clear(n);
 
     /* After the event: it is set after @again. */
@@ -247,7 +243,7 @@ static bool call_test_and_clear(EventNotifier *n)
 static void on_backend_call(EventNotifier *n)
 {
     IsolatedQueue *q = queue_of_backend_call(n);
-    IsolatedBudget budget = dispatch_budget;
+    IsolatedBudget budget = q->budget;
 
     if (call_test_and_clear(n)) {
         isolated_count(&q->stats.calls, 1);
@@ -267,7 +263,7 @@ static bool guest_has_work(void *opaque)
 static void on_guest_work(EventNotifier *n)
 {
     IsolatedQueue *q = queue_of_guest_kick(n);
-    IsolatedBudget budget = dispatch_budget;
+    IsolatedBudget budget = q->budget;
 
     if (qatomic_read(&q->again)) {
         on_guest_kick(n);
@@ -301,9 +297,10 @@ static bool backend_has_work(void *opaque)
 
 static void on_backend_work(EventNotifier *n)
 {
-    IsolatedBudget budget = dispatch_budget;
+    IsolatedQueue *q = queue_of_backend_call(n);
+    IsolatedBudget budget = q->budget;
 
-    isolated_queue_run_return(queue_of_backend_call(n), &budget);
+    isolated_queue_run_return(q, &budget);
 }
 
 static void backend_poll_begin(EventNotifier *n)

@@ -4,6 +4,7 @@
  * A file calls only those above it here:
  *
  *   isolated-queue-state.c     state, latch, what is asked about a queue
+ *   isolated-request-copy.c    the bytes of one request, either way
  *   isolated-request.c         one request through the region
  *   isolated-queue.c           the two lines: forward and return
  *   isolated-queue-dispatch.c  who runs them, and when
@@ -44,10 +45,16 @@ typedef struct IsolatedPiece {
  * @span: offset of its span in the region
  * @span_bytes: size of the span; 0: it has none
  * @descs: descriptors of the shadow ring that it takes, once it was sent
+ * @raw_len: what the backend says it wrote, once that was taken from the ring
  * @len: bytes written to it, once the backend has completed it
+ * @copied: bytes of the span that were copied or cleared for the backend
+ * @left: bytes that are still to be copied to the guest: the first so many
+ * @wiped: bytes of the span that were cleared after it was used
  * @pieces: where its device-writable bytes go, in order, if the queue is behind
  *     an IOMMU; of @max_pieces, @num_pieces are set
- * @sent: the shadow ring holds it
+ * @table: it goes through an indirect table, at @table_offset of the span
+ * @fresh: nothing was in the span before
+ * @sent: the shadow ring holds it, or has just given it back
  * @orphan: the guest was reset under it: nothing of it may reach the guest
  */
 typedef struct IsolatedRequest {
@@ -59,9 +66,14 @@ typedef struct IsolatedRequest {
     uint64_t span;
     uint64_t span_bytes;
     uint16_t descs;
+    uint32_t raw_len;
     uint32_t len;
+    uint64_t copied, left, wiped;
+    uint64_t table_offset;
     IsolatedPiece *pieces;
     unsigned num_pieces, max_pieces;
+    bool table;
+    bool fresh;
     bool sent;
     bool orphan;
 } IsolatedRequest;
@@ -73,15 +85,29 @@ typedef QSIMPLEQ_HEAD(, IsolatedRequest) IsolatedDoneList;
  * IsolatedSendResult - what became of a request on its way to the backend
  * @ISOLATED_SEND_OK: the shadow ring holds it, unpublished
  * @ISOLATED_SEND_LATER: no room in ring or region now; nothing was touched
- * @ISOLATED_SEND_ASKS: an IOMMU is being asked; nothing was touched
+ * @ISOLATED_SEND_ASKS: an IOMMU is being asked; what was copied stays
+ * @ISOLATED_SEND_PART: a part of it was copied; the rest is for another turn
  * @ISOLATED_SEND_FAULT: it can never go; the queue is BROKEN
  */
 typedef enum IsolatedSendResult {
     ISOLATED_SEND_OK,
     ISOLATED_SEND_LATER,
     ISOLATED_SEND_ASKS,
+    ISOLATED_SEND_PART,
     ISOLATED_SEND_FAULT,
 } IsolatedSendResult;
+
+/**
+ * IsolatedBudget - what one dispatch may still move, in either direction
+ * @requests: a pass that moves none costs one too
+ * @bufs: buffers, which a chain can have a thousand of
+ * @bytes: to be copied or cleared; a request that has more goes in parts
+ */
+typedef struct IsolatedBudget {
+    unsigned requests;
+    unsigned bufs;
+    uint64_t bytes;
+} IsolatedBudget;
 
 struct IsolatedQueue {
     /* Fixed. */
@@ -101,11 +127,13 @@ struct IsolatedQueue {
     VirtQueueChain scratch;     /* what a pop fills                          */
     IsolatedRequestList in_flight;  /* in guest order                        */
     IsolatedRequest *next_unsent;   /* in @in_flight: all before it are sent */
+    IsolatedRequest *returning; /* taken from the ring, not all copied yet   */
     IsolatedRequestList orphans;
     IsolatedDoneList completed; /* the guest was not told yet               */
     IsolatedDoneList spare;
     unsigned num_bufs;          /* that the arrays of all requests have     */
     uint64_t next_seq;
+    IsolatedBudget budget;      /* of each dispatch                          */
     bool guest_polled;          /* AioContext looks at the guest's ring      */
     bool backend_polled;        /* ... and at the shadow ring                */
     QEMUTimer *trim;            /* in @ctx; NULL: not to be trimmed          */
@@ -119,17 +147,8 @@ struct IsolatedQueue {
     IsolatedQueueStats stats;
 };
 
-/**
- * IsolatedBudget - what one dispatch may still move, in either direction
- * @requests: a pass that moves none costs one too
- * @bufs: buffers, which a chain can have a thousand of
- * @bytes: to be copied
- */
-typedef struct IsolatedBudget {
-    unsigned requests;
-    unsigned bufs;
-    uint64_t bytes;
-} IsolatedBudget;
+/* What one dispatch may move, unless a test has it otherwise. */
+extern const IsolatedBudget isolated_dispatch_budget;
 
 /* Single writer: no locked instruction is needed to count. */
 static inline void isolated_count(Stat64 *counter, int64_t n)
@@ -241,30 +260,67 @@ void isolated_request_free(IsolatedRequest *req);
 /**
  * isolated_request_send() - reserve, copy to the backend, add to the ring
  * @q: connected
- * @req: not sent, without a span
+ * @req: not sent; a span that it has is from an earlier call
+ * @budget: bytes that are copied or cleared are taken off; no more than these
  *
- * Called within rcu_read_lock(), by the owner.  All or nothing.
+ * Called within rcu_read_lock(), by the owner.
  */
 IsolatedSendResult isolated_request_send(IsolatedQueue *q,
-                                         IsolatedRequest *req);
+                                         IsolatedRequest *req,
+                                         IsolatedBudget *budget);
+
+/** isolated_request_num_bufs() - of both directions */
+static inline unsigned isolated_request_num_bufs(const IsolatedRequest *req)
+{
+    return req->chain.num_out + req->chain.num_in;
+}
+
+/**
+ * isolated_request_copy_to_backend() - fill a span, or a part of it
+ * @q: connected
+ * @req: with a span; @req->copied tells what is in it already
+ * @budget: bytes that are copied or cleared are taken off; no more than these,
+ *     but behind an IOMMU
+ *
+ * Called within rcu_read_lock(), by the owner.
+ *
+ * Returns: OK, PART, or FAULT if the guest has no such RAM.
+ */
+IsolatedSendResult isolated_request_copy_to_backend(IsolatedQueue *q,
+                                                    IsolatedRequest *req,
+                                                    IsolatedBudget *budget);
 
 /**
  * isolated_request_copy_to_guest() - copy back what the backend wrote
  * @q: connected
- * @req: taken from the ring
- * @len: bytes, at most @req->chain.bytes_in
+ * @req: taken from the ring; the last bytes of @req->left are copied, and
+ *     taken off it
+ * @most: bytes
  *
  * Called within rcu_read_lock(), by the owner.
  *
  * Returns: false if the guest has no such RAM.
  */
-bool isolated_request_copy_to_guest(IsolatedQueue *q,
-                                    const IsolatedRequest *req, uint64_t len);
+bool isolated_request_copy_to_guest(IsolatedQueue *q, IsolatedRequest *req,
+                                    uint64_t most);
+
+/**
+ * isolated_request_wipe() - clear a part of a span that is not needed any more
+ * @q: connected
+ * @req: not in the ring any more
+ * @budget: bytes that are cleared are taken off; no more than these
+ *
+ * Returns: true if all of it is cleared, or nobody wants that.
+ */
+bool isolated_request_wipe(IsolatedQueue *q, IsolatedRequest *req,
+                           IsolatedBudget *budget);
 
 /**
  * isolated_request_release() - give the span back
  * @q: connected
  * @req: not in the ring any more
+ *
+ * Clears what isolated_request_wipe() has left.
  */
 void isolated_request_release(IsolatedQueue *q, IsolatedRequest *req);
 

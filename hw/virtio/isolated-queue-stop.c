@@ -28,6 +28,7 @@ IsolatedQueue *isolated_queue_new(const IsolatedQueueConfig *config)
     q->config = *config;
     q->guest.vdev = config->vdev;
     q->guest.vq = config->vq;
+    q->budget = isolated_dispatch_budget;
     q->scratch.capacity = VIRTQUEUE_MAX_SIZE;
     q->scratch.bufs = g_new0(VirtQueueBuf, VIRTQUEUE_MAX_SIZE);
     QTAILQ_INIT(&q->in_flight);
@@ -103,6 +104,7 @@ void isolated_queue_disconnect(IsolatedQueue *q)
         req->span_bytes = 0;
         req->sent = false;
     }
+    q->returning = NULL;
     q->next_unsent = QTAILQ_FIRST(&q->in_flight);
     QTAILQ_FOREACH_SAFE(req, &q->orphans, next, following) {
         QTAILQ_REMOVE(&q->orphans, req, next);
@@ -115,6 +117,16 @@ void isolated_queue_disconnect(IsolatedQueue *q)
     q->link = NULL;
 }
 
+/* What is copied for the backend in part: from the beginning another time. */
+static void isolated_queue_drop_part(IsolatedQueue *q)
+{
+    IsolatedRequest *req = q->next_unsent;
+
+    if (req && req->span_bytes) {
+        isolated_request_release(q, req);
+    }
+}
+
 void isolated_queue_unpark(IsolatedQueue *q)
 {
     IsolatedRequest *req;
@@ -122,6 +134,7 @@ void isolated_queue_unpark(IsolatedQueue *q)
     if (isolated_queue_broken(q)) {
         return;
     }
+    isolated_queue_drop_part(q);
     while ((req = QTAILQ_LAST(&q->in_flight)) && !req->sent &&
            guest_chain_is_newest(&q->guest, &req->chain)) {
         guest_chain_unpop(&q->guest, &req->chain);
@@ -181,6 +194,7 @@ void isolated_queue_stopped(IsolatedQueue *q, uint32_t raw_base, bool alive)
     uint16_t num;
 
     q->woken = false;
+    isolated_queue_drop_part(q);
     if (alive && q->link) {
         /* Nothing that the backend completed before it answered is lost. */
         isolated_queue_drain(q);
@@ -210,6 +224,9 @@ void isolated_queue_forget_orphans(IsolatedQueue *q)
     IsolatedRequest *req;
 
     assert(!q->ctx);
+    if (q->returning && q->returning->orphan) {
+        q->returning = NULL;
+    }
     while ((req = QTAILQ_FIRST(&q->orphans))) {
         QTAILQ_REMOVE(&q->orphans, req, next);
         isolated_request_release(q, req);
@@ -223,6 +240,11 @@ void isolated_queue_reset(IsolatedQueue *q)
     IsolatedRequest *req, *following;
 
     assert(!q->ctx);
+    isolated_queue_drop_part(q);
+    if (q->returning) {
+        /* It goes the way of all that the backend gives back from now on. */
+        q->returning->left = 0;
+    }
     QTAILQ_FOREACH_SAFE(req, &q->in_flight, next, following) {
         QTAILQ_REMOVE(&q->in_flight, req, next);
         if (req->sent) {

@@ -7,7 +7,9 @@
  * Each direction is one short loop over a batch.  Waking somebody up costs
  * more than copying 4 KiB, so descriptors are written for a whole batch, one
  * index store shows them, and one event decision follows.  A batch is bounded
- * by a budget of requests, buffers and bytes.
+ * by a budget of requests, buffers and bytes; a request that has more bytes is
+ * copied in parts, one a turn: the span of @next_unsent or @returning is then
+ * filled, or brought back, in part.
  *
  * Requests that are out are kept in a list in guest order.  What was popped
  * and cannot be sent yet stays at its end, and nothing is popped behind it:
@@ -34,14 +36,13 @@
 #include "isolated-queue-internal.h"
 #include "trace.h"
 
-static void budget_spend(IsolatedBudget *budget, const IsolatedRequest *req,
-                         uint64_t bytes)
+/* Bytes are taken off where they are copied. */
+static void budget_spend(IsolatedBudget *budget, const IsolatedRequest *req)
 {
-    unsigned bufs = req->chain.num_out + req->chain.num_in;
+    unsigned bufs = isolated_request_num_bufs(req);
 
     budget->requests -= MIN(1, budget->requests);
     budget->bufs -= MIN(bufs, budget->bufs);
-    budget->bytes -= MIN(bytes, budget->bytes);
 }
 
 /* The next request to send: one that had to wait, else a new one. */
@@ -92,7 +93,7 @@ void isolated_queue_forward(IsolatedQueue *q, IsolatedBudget *budget)
 
     while (isolated_budget_left(budget) &&
            (req = isolated_queue_next_request(q))) {
-        IsolatedSendResult result = isolated_request_send(q, req);
+        IsolatedSendResult result = isolated_request_send(q, req, budget);
 
         if (result == ISOLATED_SEND_LATER) {
             isolated_queue_wait(q);
@@ -101,7 +102,7 @@ void isolated_queue_forward(IsolatedQueue *q, IsolatedBudget *budget)
             break;
         }
         q->next_unsent = QTAILQ_NEXT(req, next);
-        budget_spend(budget, req, req->chain.bytes_out + req->chain.bytes_in);
+        budget_spend(budget, req);
         sent++;
     }
     if (sent) {
@@ -131,27 +132,16 @@ static uint64_t bytes_to_guest(const IsolatedQueue *q,
  * used.len is a claim.  Linux trusted it strictly in 2021 and had to go back,
  * so too much is cut and counted, never punished.
  */
-static bool isolated_queue_complete(IsolatedQueue *q, IsolatedRequest *req,
-                                    uint32_t raw_len)
+static void isolated_queue_complete(IsolatedQueue *q, IsolatedRequest *req)
 {
-    uint32_t len = MIN(raw_len, req->chain.bytes_in);
-    uint64_t copy = bytes_to_guest(q, req, raw_len);
-    bool ok = isolated_request_copy_to_guest(q, req, copy);
-
+    req->len = MIN(req->raw_len, req->chain.bytes_in);
     /* DPDK says a length of what it sends on packed rings, and means nothing. */
-    if (raw_len > len && req->chain.num_in) {
+    if (req->raw_len > req->len && req->chain.num_in) {
         isolated_count(&q->stats.clamped, 1);
     }
     isolated_request_release(q, req);
-    if (!ok) {
-        isolated_queue_break(q, ISOLATED_QUEUE_FAULT_GUEST_MEMORY,
-                             "a device-writable buffer is not in RAM");
-        return false;
-    }
-    req->len = len;
     QTAILQ_REMOVE(&q->in_flight, req, next);
     QSIMPLEQ_INSERT_TAIL(&q->completed, req, done);
-    return true;
 }
 
 /* All at once, in the backend's order, or nothing if that is not possible. */
@@ -197,28 +187,69 @@ static bool isolated_queue_may_take(const IsolatedQueue *q,
     return q->config.merges || isolated_budget_left(budget);
 }
 
-void isolated_queue_return(IsolatedQueue *q, IsolatedBudget *budget)
+/* What is on its way back comes first: it is @returning, and so is the next. */
+static ShadowRingResult isolated_queue_take(IsolatedQueue *q,
+                                            IsolatedBudget *budget)
 {
-    ShadowRing *ring = q->link->ring;
-    ShadowRingResult result = SHADOW_RING_EMPTY;
+    ShadowRingResult result = SHADOW_RING_OK;
+    IsolatedRequest *req;
     uint32_t raw_len;
     void *token;
 
-    while (isolated_queue_may_take(q, budget) &&
-           (result = shadow_ring_take(ring, &token, &raw_len)) ==
-           SHADOW_RING_OK) {
-        IsolatedRequest *req = token;
+    if (q->returning) {
+        return result;
+    }
+    result = shadow_ring_take(q->link->ring, &token, &raw_len);
+    if (result == SHADOW_RING_OK) {
+        req = token;
+        req->raw_len = raw_len;
+        req->left = req->orphan ? 0 : bytes_to_guest(q, req, raw_len);
+        budget_spend(budget, req);
+        q->returning = req;
+    }
+    return result;
+}
 
-        budget_spend(budget, req, bytes_to_guest(q, req, raw_len));
-        if (req->orphan) {
-            isolated_queue_complete_orphan(q, req);
-        } else if (!isolated_queue_complete(q, req, raw_len)) {
-            break;
-        }
+/* Returns: true if all of it is back, false if that is for another turn. */
+static bool isolated_queue_bring_back(IsolatedQueue *q, IsolatedBudget *budget)
+{
+    IsolatedRequest *req = q->returning;
+    uint64_t most = q->config.merges ? UINT64_MAX : budget->bytes;
+    uint64_t left = req->left;
+
+    if (!isolated_request_copy_to_guest(q, req, most)) {
+        q->returning = NULL;
+        isolated_request_release(q, req);
+        isolated_queue_break(q, ISOLATED_QUEUE_FAULT_GUEST_MEMORY,
+                             "a device-writable buffer is not in RAM");
+        return false;
+    }
+    budget->bytes -= MIN(left - req->left, budget->bytes);
+    if (req->left || (!isolated_request_wipe(q, req, budget) &&
+                      !q->config.merges)) {
+        return false;
+    }
+    q->returning = NULL;
+    if (req->orphan) {
+        isolated_queue_complete_orphan(q, req);
+    } else {
+        isolated_queue_complete(q, req);
+    }
+    return true;
+}
+
+void isolated_queue_return(IsolatedQueue *q, IsolatedBudget *budget)
+{
+    ShadowRingResult result = SHADOW_RING_EMPTY;
+
+    while (isolated_queue_may_take(q, budget) &&
+           (result = isolated_queue_take(q, budget)) == SHADOW_RING_OK &&
+           isolated_queue_bring_back(q, budget)) {
+        /* The next one. */
     }
     isolated_queue_show(q);
     if (result == SHADOW_RING_BROKEN) {
         isolated_queue_break(q, ISOLATED_QUEUE_FAULT_BACKEND, "%s",
-                             shadow_ring_fault(ring));
+                             shadow_ring_fault(q->link->ring));
     }
 }

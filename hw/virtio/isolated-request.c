@@ -30,11 +30,6 @@
 #define BUFS_KEPT (64 * KiB)
 #define BUFS_SMALL 32
 
-static unsigned request_num_bufs(const IsolatedRequest *req)
-{
-    return req->chain.num_out + req->chain.num_in;
-}
-
 static void request_grow(IsolatedQueue *q, IsolatedRequest *req, unsigned num)
 {
     unsigned capacity = MAX(BUFS_LEAST, pow2ceil(num));
@@ -123,7 +118,7 @@ void isolated_request_free(IsolatedRequest *req)
 static void request_place(IsolatedRequest *req, BounceLayout *layout,
                           bool large)
 {
-    for (unsigned i = 0; i < request_num_bufs(req); i++) {
+    for (unsigned i = 0; i < isolated_request_num_bufs(req); i++) {
         const VirtQueueBuf *buf = &req->chain.bufs[i];
 
         if ((buf->len >= BOUNCE_KEEP_ALIGN_MIN) == large) {
@@ -152,7 +147,7 @@ static bool request_wants_table(const IsolatedQueue *q,
 {
     const ShadowRing *ring = q->link->ring;
     unsigned size = shadow_ring_size(ring);
-    unsigned num = request_num_bufs(req);
+    unsigned num = isolated_request_num_bufs(req);
     unsigned used = size - shadow_ring_room(ring) + num;
     uint64_t bytes = ROUND_UP(layout->bytes, SHADOW_RING_DESC_BYTES) +
                      num * SHADOW_RING_DESC_BYTES;
@@ -173,7 +168,7 @@ static bool request_is_hopeless(IsolatedQueue *q, const IsolatedRequest *req,
                                 const BounceLayout *layout)
 {
     unsigned size = shadow_ring_size(q->link->ring);
-    unsigned num = request_num_bufs(req);
+    unsigned num = isolated_request_num_bufs(req);
     uint64_t share = bounce_pool_size(q->link->pool);
 
     if (num > size && !shadow_ring_indirect(q->link->ring)) {
@@ -193,28 +188,45 @@ static bool request_is_hopeless(IsolatedQueue *q, const IsolatedRequest *req,
     return false;
 }
 
+/* What its span is to hold, and where; false if it can never be sent. */
+static bool request_plan(IsolatedQueue *q, IsolatedRequest *req,
+                         BounceLayout *layout)
+{
+    unsigned num = isolated_request_num_bufs(req);
+
+    bounce_layout_init(layout);
+    request_place(req, layout, true);
+    request_place(req, layout, false);
+    if (request_is_hopeless(q, req, layout)) {
+        return false;
+    }
+    req->table = request_wants_table(q, req, layout);
+    if (!req->table) {
+        return true;
+    }
+    req->table_offset = bounce_layout_place(layout, SHADOW_RING_DESC_BYTES,
+                                            num * SHADOW_RING_DESC_BYTES);
+    return !request_is_hopeless(q, req, layout);
+}
+
 static bool request_reserve(IsolatedQueue *q, IsolatedRequest *req,
-                            const BounceLayout *layout, bool *fresh)
+                            const BounceLayout *layout)
 {
     uint64_t base = q->link->region->guest_base;
 
-    if (!bounce_pool_take(q->link->pool, layout->bytes, layout->align,
-                          &req->span, fresh)) {
+    req->descs = req->table ? 1 : isolated_request_num_bufs(req);
+    if (shadow_ring_room(q->link->ring) < req->descs ||
+        !bounce_pool_take(q->link->pool, layout->bytes, layout->align,
+                          &req->span, &req->fresh)) {
         return false;
     }
     req->span_bytes = layout->bytes;
-    for (unsigned i = 0; i < request_num_bufs(req); i++) {
+    req->copied = 0;
+    req->wiped = 0;
+    for (unsigned i = 0; i < isolated_request_num_bufs(req); i++) {
         req->bufs[i].addr += base + req->span;
     }
     return true;
-}
-
-static void *request_host(const IsolatedQueue *q, const IsolatedRequest *req,
-                          unsigned i)
-{
-    const BounceRegion *region = q->link->region;
-
-    return region->host + (req->bufs[i].addr - region->guest_base);
 }
 
 static void request_add_piece(IsolatedRequest *req, const IsolatedPiece *piece)
@@ -248,7 +260,7 @@ static GuestReach request_reach(IsolatedQueue *q, IsolatedRequest *req)
     if (!q->guest.iotlb) {
         return GUEST_REACH_NOW;
     }
-    for (unsigned i = 0; i < request_num_bufs(req); i++) {
+    for (unsigned i = 0; i < isolated_request_num_bufs(req); i++) {
         const VirtQueueBuf *buf = &req->chain.bufs[i];
         bool is_write = i >= req->chain.num_out;
         IsolatedPiece piece = { .buf = i };
@@ -270,34 +282,7 @@ static GuestReach request_reach(IsolatedQueue *q, IsolatedRequest *req)
     return worst;
 }
 
-/*
- * Device-readable bytes are copied; device-writable ones are cleared, so that
- * a backend which says that it wrote more than it did cannot hand the guest
- * what an earlier request left there (compare CVE-2022-0854).  Where all are
- * copied back whatever it says, an honest one would.
- */
-static bool request_copy_to_backend(IsolatedQueue *q, IsolatedRequest *req,
-                                    bool fresh)
-{
-    unsigned i;
-
-    for (i = 0; i < req->chain.num_out; i++) {
-        if (!guest_chain_read(&q->guest, &req->chain.bufs[i],
-                              request_host(q, req, i))) {
-            return false;
-        }
-    }
-    if ((q->config.scrub || q->config.all_writable) && !fresh) {
-        for (; i < request_num_bufs(req); i++) {
-            memset(request_host(q, req, i), 0, req->bufs[i].len);
-        }
-    }
-    isolated_count(&q->stats.bytes_out, req->chain.bytes_out);
-    return true;
-}
-
-static void request_add(IsolatedQueue *q, IsolatedRequest *req,
-                        bool table, uint64_t table_offset)
+static void request_add(IsolatedQueue *q, IsolatedRequest *req)
 {
     const BounceRegion *region = q->link->region;
     ShadowRingChain chain = {
@@ -306,122 +291,65 @@ static void request_add(IsolatedQueue *q, IsolatedRequest *req,
         .num_in = req->chain.num_in,
     };
 
-    if (table) {
-        chain.table = region->host + req->span + table_offset;
-        chain.table_addr = region->guest_base + req->span + table_offset;
+    if (req->table) {
+        chain.table = region->host + req->span + req->table_offset;
+        chain.table_addr = region->guest_base + req->span + req->table_offset;
     }
     shadow_ring_add(q->link->ring, &chain, req);
-    req->descs = table ? 1 : request_num_bufs(req);
     req->sent = true;
 }
 
-IsolatedSendResult isolated_request_send(IsolatedQueue *q,
-                                         IsolatedRequest *req)
+/* It is not sent, and never will be. */
+static IsolatedSendResult request_fault(IsolatedQueue *q, IsolatedRequest *req,
+                                        const char *why)
 {
-    unsigned num = request_num_bufs(req);
-    uint64_t table_offset = 0;
+    if (req->span_bytes) {
+        isolated_request_release(q, req);
+    }
+    isolated_queue_break(q, ISOLATED_QUEUE_FAULT_GUEST_MEMORY, "%s", why);
+    return ISOLATED_SEND_FAULT;
+}
+
+IsolatedSendResult isolated_request_send(IsolatedQueue *q,
+                                         IsolatedRequest *req,
+                                         IsolatedBudget *budget)
+{
+    bool begun = req->span_bytes;
+    IsolatedSendResult result;
     BounceLayout layout;
-    bool table, fresh;
     GuestReach reach;
 
-    assert(!req->sent && !req->span_bytes);
-    bounce_layout_init(&layout);
-    request_place(req, &layout, true);
-    request_place(req, &layout, false);
-    if (request_is_hopeless(q, req, &layout)) {
+    assert(!req->sent);
+    if (!begun && !request_plan(q, req, &layout)) {
         return ISOLATED_SEND_FAULT;
-    }
-    table = request_wants_table(q, req, &layout);
-    if (table) {
-        table_offset = bounce_layout_place(&layout, SHADOW_RING_DESC_BYTES,
-                                           num * SHADOW_RING_DESC_BYTES);
-        if (request_is_hopeless(q, req, &layout)) {
-            return ISOLATED_SEND_FAULT;
-        }
     }
     reach = request_reach(q, req);
     if (reach == GUEST_REACH_LATER) {
         return ISOLATED_SEND_ASKS;
     }
     if (reach == GUEST_REACH_NEVER) {
-        isolated_queue_break(q, ISOLATED_QUEUE_FAULT_GUEST_MEMORY,
-                             "a buffer is not in RAM, or the IOMMU does not "
-                             "allow the access");
-        return ISOLATED_SEND_FAULT;
+        return request_fault(q, req, "a buffer is not in RAM, or the IOMMU "
+                             "does not allow the access");
     }
-    if (shadow_ring_room(q->link->ring) < (table ? 1 : num) ||
-        !request_reserve(q, req, &layout, &fresh)) {
+    if (!begun && !request_reserve(q, req, &layout)) {
         return ISOLATED_SEND_LATER;
     }
-    if (!request_copy_to_backend(q, req, fresh)) {
-        isolated_request_release(q, req);
-        isolated_queue_break(q, ISOLATED_QUEUE_FAULT_GUEST_MEMORY,
+    result = isolated_request_copy_to_backend(q, req, budget);
+    if (result == ISOLATED_SEND_FAULT) {
+        return request_fault(q, req,
                              "a device-readable buffer is not in RAM");
-        return ISOLATED_SEND_FAULT;
     }
-    request_add(q, req, table, table_offset);
-    return ISOLATED_SEND_OK;
-}
-
-/*
- * Last buffer first.  Linux's crypto driver offers the ends of its lists again
- * and again; a backend writes into the first of them, and what is behind would
- * bring zeros to the same memory.
- */
-static bool request_copy_to_pieces(IsolatedQueue *q,
-                                   const IsolatedRequest *req, uint64_t len)
-{
-    for (unsigned i = req->num_pieces; i-- > 0;) {
-        const IsolatedPiece *piece = &req->pieces[i];
-        VirtQueueBuf guest = piece->guest;
-        const uint8_t *host = request_host(q, req, piece->buf);
-
-        if (piece->before >= len) {
-            continue;
-        }
-        guest.len = MIN(len - piece->before, guest.len);
-        if (!guest_chain_write_piece(&q->guest, &guest, host + piece->offset)) {
-            return false;
-        }
-        isolated_count(&q->stats.bytes_in, guest.len);
+    if (result == ISOLATED_SEND_OK) {
+        request_add(q, req);
     }
-    return true;
-}
-
-bool isolated_request_copy_to_guest(IsolatedQueue *q,
-                                    const IsolatedRequest *req, uint64_t len)
-{
-    unsigned first = req->chain.num_out;
-    unsigned end = first;
-    uint64_t before = 0;
-
-    assert(len <= req->chain.bytes_in);
-    if (req->num_pieces) {
-        return request_copy_to_pieces(q, req, len);
-    }
-    while (before < len) {
-        before += req->bufs[end++].len;
-    }
-    while (end > first) {
-        uint32_t part;
-
-        end--;
-        before -= req->bufs[end].len;
-        part = MIN(len - before, req->bufs[end].len);
-        if (!guest_chain_write(&q->guest, &req->chain.bufs[end],
-                               request_host(q, req, end), part)) {
-            return false;
-        }
-        isolated_count(&q->stats.bytes_in, part);
-    }
-    return true;
+    return result;
 }
 
 void isolated_request_release(IsolatedQueue *q, IsolatedRequest *req)
 {
-    if (q->config.wipe) {
-        memset(q->link->region->host + req->span, 0, req->span_bytes);
-    }
+    IsolatedBudget unlimited = { .bytes = UINT64_MAX };
+
+    isolated_request_wipe(q, req, &unlimited);
     bounce_pool_give(q->link->pool, req->span, req->span_bytes);
     req->span_bytes = 0;
     req->sent = false;

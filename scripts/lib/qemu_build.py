@@ -24,7 +24,8 @@ VIRTIO = TOP / "hw/virtio"
 
 # The data path, as far as it can be had without the rest of a device.
 RING = ("shadow-ring.c", "shadow-ring-split.c", "shadow-ring-packed.c")
-QUEUE = ("isolated-kick.c", "isolated-queue-state.c", "isolated-request.c",
+QUEUE = ("isolated-kick.c", "isolated-queue-state.c",
+         "isolated-request-copy.c", "isolated-request.c",
          "isolated-queue.c", "isolated-queue-dispatch.c",
          "isolated-queue-stop.c", "bounce.c", "bounce-pool.c")
 

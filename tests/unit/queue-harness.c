@@ -104,6 +104,12 @@ static bool waits_for_backend(const QueueHarness *h)
            !QTAILQ_EMPTY(&h->q->orphans);
 }
 
+/* A request that is copied in parts, either way. */
+static bool is_in_parts(const IsolatedQueue *q)
+{
+    return q->returning || (q->next_unsent && q->next_unsent->span_bytes);
+}
+
 /*
  * In the queue's thread: is nothing left to do?  A queue that polls, or whose
  * thread has not got round to it yet, can look idle from outside.
@@ -115,7 +121,7 @@ static void look_for_work(QueueHarness *h)
 
     h->parked = attached && h->q->next_unsent;
     h->idle = !attached ||
-              (!shadow_ring_has_used(h->link->ring) &&
+              (!is_in_parts(h->q) && !shadow_ring_has_used(h->link->ring) &&
                (h->parked ? waits_for_backend(h)
                           : !mock_guest_num_offered(h->guest)));
 }
@@ -243,6 +249,7 @@ void queue_attach(QueueHarness *h)
     }
     isolated_queue_translate(h->q, h->params.translated ?
                                    (GuestIotlb *)h->guest : NULL);
+    h->q->budget.bytes = h->params.part_bytes ?: h->q->budget.bytes;
     queue_call(h, do_attach);
     if (woken) {
         return;

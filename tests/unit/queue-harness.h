@@ -40,6 +40,7 @@ typedef enum QueueOwner {
  * @share: bounce space; 0: 8 MiB
  * @num_requests: that the guest can have out; 0: 128
  * @slot_bytes: guest memory of each; 0: 1 MiB
+ * @part_bytes: that the queue copies in a turn; 0: what it always does
  */
 typedef struct QueueParams {
     QueueOwner owner;
@@ -59,6 +60,7 @@ typedef struct QueueParams {
     uint64_t share;
     unsigned num_requests;
     uint64_t slot_bytes;
+    uint64_t part_bytes;
 } QueueParams;
 
 /**

@@ -61,8 +61,11 @@ typedef struct Claim {
 static void test_claim(const void *opaque)
 {
     const Claim *claim = opaque;
-    const QueueParams params = { .indirect = true, .translated = true };
+    QueueParams params = { .indirect = true, .translated = true };
 
+    queue_run_matrix(&params, claim->scenario);
+    /* Back in parts. */
+    params.part_bytes = 1500;
     queue_run_matrix(&params, claim->scenario);
 }
 
