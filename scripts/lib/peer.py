@@ -110,7 +110,7 @@ def run_linux(deep: bool) -> int:
     except debian.PackageError as err:
         tap.skip("vringh", f"no Linux source: {err}")
         return tap.end()
-    runs = matrix(("",), ("--one-thread", ""), 2 * MILLION, (256,))
+    runs = matrix(("",), ("--one-thread", ""), MILLION, (256,))
     if deep:
         runs = matrix(("",), ("--one-thread", "", "--in-order"), 8 * MILLION,
                       (1, 8, 256, 1024))
@@ -121,9 +121,9 @@ def run_linux(deep: bool) -> int:
 
 def run_threads(deep: bool) -> int:
     program = honest("peer-honest").make()
-    runs = matrix(("", "--packed"), ("",), 2 * MILLION, (256,))
-    runs += matrix(("", "--packed"), ("",), MILLION // 2, (4,))
-    runs += matrix(("--packed",), ("",), MILLION // 2, (7,))
+    runs = matrix(("", "--packed"), ("",), MILLION, (256,))
+    runs += matrix(("", "--packed"), ("",), MILLION // 5, (4,))
+    runs += matrix(("--packed",), ("",), MILLION // 5, (7,))
     if deep:
         runs = matrix(("", "--packed"), ("", "--in-order"), 8 * MILLION,
                       (1, 8, 256, 1024))

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 from events import event
-from harness import (GuestVm, isolation_args, on_both_threads, socket_folder,
-                     wait_until)
+from harness import (GuestVm, isolation_args, long_form, on_both_threads,
+                     socket_folder, wait_until)
 from test_lifecycle import memory_digest
 import fs_load
 
@@ -148,13 +148,11 @@ class FileSystem:
                    ("completed", "failed"), 60, "the end of a migration")
         self.assertEqual(vm.cmd("query-migrate")["status"], "completed")
 
-    @event("File system", "The VM is migrated five times under load.",
-           "Nothing.")
-    def test_migrated_under_load(self) -> None:
+    def migrated(self, times: int) -> None:
         vm = self.start()
         vm.wait_serial("^LOAD progress")
         path = socket_folder(self.work) / "migration.sock"
-        for number in range(5):
+        for number in range(times):
             path.unlink(missing_ok=True)
             other = self.machine(LOAD, f"side{number}", "-S", "-incoming",
                                  f"unix:{path}")
@@ -170,3 +168,12 @@ class FileSystem:
             vm.cmd("cont")
             vm.wait_serial("^LOAD progress", 60)
         self.finish(vm)
+
+    @event("File system", "The VM is migrated under load, to and fro.",
+           "Nothing.")
+    def test_migrated_under_load(self) -> None:
+        self.migrated(2)
+
+    @long_form
+    def test_migrated_ten_times_under_load(self) -> None:
+        self.migrated(10)

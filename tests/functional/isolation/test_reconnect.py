@@ -12,8 +12,8 @@ import time
 from typing import Callable
 
 from events import event
-from harness import (GuestVm, IsolationTest, LaunchRefused, on_both_threads,
-                     wait_until)
+from harness import (GuestVm, IsolationTest, LaunchRefused, long_form,
+                     on_both_threads, wait_until)
 from test_lifecycle import LOAD, UNBIND, memory_digest
 from test_memory import plug_memory
 from test_save import HOLDING
@@ -177,7 +177,6 @@ class Often(IsolationTest):
     iothread = True
     megabytes = 192
     limit = 500
-    deaths = 100
 
     def die(self, vm: GuestVm, dice: random.Random) -> None:
         """Between two connections, the VM may be stopped, and go on."""
@@ -195,7 +194,7 @@ class Often(IsolationTest):
             vm.cmd("cont")
         time.sleep(dice.uniform(0, 0.4))
 
-    def test_killed_a_hundred_times(self) -> None:
+    def killed(self, times: int) -> None:
         """While drivers come and go, the VM stops, and memory is plugged in."""
         self.image = self.make_disk("32M")
         self.backend = self.start_backend(self.image)
@@ -208,7 +207,7 @@ class Often(IsolationTest):
         vm.launch()
         vm.wait_serial("^UNBIND 1 done")
         dice = random.Random(1)
-        left = self.deaths
+        left = times
         while not re.search("^LOAD started", vm.serial_text(), re.MULTILINE):
             self.die(vm, dice)
             left -= 1
@@ -222,6 +221,13 @@ class Often(IsolationTest):
         vm.say("end")
         self.expect_ok(vm)
         self.verify_image(self.image, "--generation", "7")
+
+    def test_killed_again_and_again(self) -> None:
+        self.killed(25)
+
+    @long_form
+    def test_killed_a_hundred_times(self) -> None:
+        self.killed(100)
 
 
 @on_both_threads
