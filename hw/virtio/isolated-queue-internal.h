@@ -85,7 +85,7 @@ typedef QSIMPLEQ_HEAD(, IsolatedRequest) IsolatedDoneList;
  * IsolatedSendResult - what became of a request on its way to the backend
  * @ISOLATED_SEND_OK: the shadow ring holds it, unpublished
  * @ISOLATED_SEND_LATER: no room in ring or region now; nothing was touched
- * @ISOLATED_SEND_ASKS: an IOMMU is being asked; what was copied stays
+ * @ISOLATED_SEND_ASKS: an IOMMU is being asked; nothing was touched
  * @ISOLATED_SEND_PART: a part of it was copied; the rest is for another turn
  * @ISOLATED_SEND_FAULT: it can never go; the queue is BROKEN
  */

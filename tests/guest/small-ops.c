@@ -258,18 +258,21 @@ static void check_recorded(const uint8_t *sound, uint64_t bytes)
 
     for (uint64_t i = 0; i < bytes; i++, position++) {
         uint8_t expected = sound_byte(SOUND_RECORD, position);
+        unsigned in_frame = i % SOUND_FRAME;
+        uint64_t found;
 
         if (sound[i] == expected) {
             continue;
         }
-        i -= i % SOUND_FRAME;
-        position -= position % SOUND_FRAME;
-        if (!find_recorded(sound + i, position, &position) &&
-            !find_recorded(sound + i, 0, &position)) {
+        if (!find_recorded(sound + i - in_frame, position - in_frame,
+                           &found) &&
+            !find_recorded(sound + i - in_frame, 0, &found)) {
             errno = 0;
             die("SOUND byte %" PRIu64 " is %#x, not %#x", i, sound[i],
                 expected);
         }
+        i -= in_frame;
+        position = found;
         printf("SOUND lost before byte %" PRIu64 "\n", i);
     }
 }
