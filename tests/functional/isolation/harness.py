@@ -29,7 +29,7 @@ from typing import Any, TextIO
 from program import (BUILD, LOAD, PATIENCE, QEMU, QEMU_BUILD, QEMU_IMG,
                      QEMU_SOURCE, TOP, TREE_DAEMON, WORK, Backend,
                      HarnessError, P, Program, debian, guest, is_listening,
-                     socket_folder, wait_until)
+                     socket_folder, wait_until, whole_lines)
 from qemu.machine import QEMUMachine
 from vhost_user_proxy import Proxy
 from qemu.machine.machine import VMLaunchFailure
@@ -120,11 +120,15 @@ class GuestVm(QEMUMachine):
         return self.serial_log.read_text("utf-8", "replace")
 
     def wait_serial(self, pattern: str, seconds: float = BOOT_SECONDS,
-                    start: int = 0) -> re.Match[str]:
-        """Until the guest has said @pattern (after character @start)."""
+                    start: int = 0, prompt: bool = False) -> re.Match[str]:
+        """Until the guest has said @pattern (after character @start).
+
+        In lines that it has finished, unless it is a @prompt that has no end.
+        """
         def look() -> re.Match[str] | None:
             text = self.serial_text()
-            found = re.search(pattern, text[start:], re.MULTILINE)
+            found = re.search(pattern, text[start:] if prompt
+                              else whole_lines(text)[start:], re.MULTILINE)
             if not found and not self.is_running():
                 raise HarnessError(f"QEMU ended (status {self.exitcode()}) "
                                    f"before the guest said {pattern!r}")
@@ -274,7 +278,7 @@ class IsolationTest(unittest.TestCase):
     def expect_progress(self, vm: GuestVm, seconds: float = 30) -> None:
         """Requests are done now, not only the clock goes on."""
         def count() -> int:
-            words = vm.serial_text().split("LOAD progress ")
+            words = whole_lines(vm.serial_text()).split("LOAD progress ")
             return int(words[-1].split()[0]) if words[-1].split() else 0
         before = count()
         wait_until(lambda: self.revive() and

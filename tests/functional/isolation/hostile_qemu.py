@@ -20,7 +20,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from harness import QEMU, wait_until
+from harness import QEMU, wait_until, whole_lines
 
 # How long QEMU may have no answer until it is called stuck.
 STUCK_SECONDS = float(os.environ.get("HOSTILE_STUCK_SECONDS", "30"))
@@ -226,7 +226,7 @@ class HostileQemu:
         """What the guest says, or None; QEMU may not end meanwhile."""
         end = time.monotonic() + seconds
         while True:
-            found = re.search(pattern, self.serial_text()[start:],
+            found = re.search(pattern, whole_lines(self.serial_text())[start:],
                               re.MULTILINE)
             if found:
                 return found

@@ -51,6 +51,11 @@ class HarnessError(Exception):
     """The scenery broke, not the claim under test."""
 
 
+def whole_lines(text: str) -> str:
+    """@text without a last line that somebody is still writing."""
+    return text[:text.rfind("\n") + 1]
+
+
 def wait_until(condition: Callable[[], Any], seconds: float, what: str) -> Any:
     """The first true value of @condition."""
     end = time.monotonic() + seconds * PATIENCE

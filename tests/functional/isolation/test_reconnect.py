@@ -94,9 +94,7 @@ class Reconnect:
         vm.wait_serial("^LOAD progress")
         os.kill(self.backend.pid, signal.SIGUSR1)
         # Each thread of the load has met one that stays out.
-        wait_until(lambda: re.search(r"LOAD progress (\d+)\s+"
-                                     r"LOAD progress \1\b", vm.serial_text()),
-                   30, "all that is out to be held")
+        vm.wait_serial(r"LOAD progress (\d+)\s+LOAD progress \1\b", 30)
         self.backend.kill()
         self.backend.start()
         self.expect_progress(vm)

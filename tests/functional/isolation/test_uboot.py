@@ -58,9 +58,9 @@ class UBoot:
                     *machine.more)
         self.add_disk(vm, backend.socket, props=props)
         vm.launch()
-        vm.wait_serial("Hit any key to stop autoboot")
+        vm.wait_serial("Hit any key to stop autoboot", prompt=True)
         vm.say("")
-        vm.wait_serial("^=> ")
+        vm.wait_serial("^=> ", prompt=True)
         return vm
 
     def ask(self, vm: GuestVm, line: str, answer: str) -> str:
