@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from harness import isolation_args
-from net_frames import Exchange, check_backend
+from net_frames import OFFLOADED, Exchange, check_backend
 from net_guest import Console, add_interface
 from net_testpmd import Testpmd
 
@@ -76,6 +76,24 @@ class Frames:
                       mergeable=self.setup.mergeable,
                       guest_bytes=self.megabytes << 20 if self.isolated
                       else None)
+
+    def settle(self) -> None:
+        """Until what was sent to nobody is through, and counted.
+
+        A frame overtakes none of its queue; a processor has one of its own.
+        """
+        self.console.run("net-frames eth0 eth1 --lossy 1 --frames 40 "
+                         f"--burst 4 --lanes {self.setup.queues}")
+        self.backend.pause()
+        self.backend.go_on()
+
+    def check_exact(self) -> None:
+        """Each frame comes once, in order, and is counted by both sides."""
+        self.settle()
+        self.begin()
+        self.exchange.frames(lanes=self.setup.queues)
+        self.exchange.frames(OFFLOADED, frames=300, lanes=self.setup.queues)
+        self.finish()
 
     def finish(self, per_queue: bool = True) -> None:
         """Nothing was lost, and everybody counted the same."""

@@ -77,7 +77,11 @@ class Exchange:
         """testpmd received what was sent, and sent what came.
 
         @per_queue: lane n is queue pair n, or else look at the sums only
+
+        testpmd forwards no more after this: it counts a frame a little later
+        than the guest sees it.
         """
+        self._backend.pause()
         for port in (0, 1):
             seen = self._backend.queue_counters(port)
             self._compare(seen, "rx", per_queue, {

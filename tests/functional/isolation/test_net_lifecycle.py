@@ -13,7 +13,7 @@ from typing import Any
 from events import event
 from harness import LaunchRefused, on_both_threads, wait_until
 from net_case import Frames
-from net_frames import LARGEST, OFFLOADED
+from net_frames import LARGEST
 
 # Frames for eth1, until told to stop.
 FLOOD = ("while [ ! -e /tmp/stop ]; do net-frames eth0 eth1 --void 500 "
@@ -69,10 +69,7 @@ class Held(Frames):
 
     def check_exact(self) -> None:
         self.fetched()
-        self.begin()
-        self.exchange.frames(lanes=self.setup.queues)
-        self.exchange.frames(OFFLOADED, frames=300, lanes=self.setup.queues)
-        self.finish()
+        super().check_exact()
 
     def test_machine_is_stopped(self) -> None:
         sent = self.hold(guest_packed=True, packed=True)
@@ -109,12 +106,6 @@ class Lifecycle(Frames):
     """One interface sends, the other one is what something happens to."""
 
     limit = 240
-
-    def check_exact(self) -> None:
-        self.begin()
-        self.exchange.frames(lanes=self.setup.queues)
-        self.exchange.frames(OFFLOADED, frames=300, lanes=self.setup.queues)
-        self.finish()
 
     def test_driver_leaves_and_comes_back(self) -> None:
         self.start(guest_packed=True, packed=True)
