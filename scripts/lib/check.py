@@ -120,10 +120,12 @@ class Report:
 
     def again(self) -> None:
         """What failed or was skipped once more: a long log gets cut."""
-        for word, which in (("FAIL", "failed"), ("skip", "skipped")):
-            for out in self.outcomes:
-                if getattr(out, which):
-                    print(f"{word} {out.test.name}: {out.why.strip()}")
+        for out in self.outcomes:
+            if out.failed:
+                self._print(out)
+        for out in self.outcomes:
+            if out.skipped and not out.failed:
+                print(f"skip {out.test.name}: {out.why.strip()}")
 
     def total(self) -> int:
         passed = sum(o.passed for o in self.outcomes)
