@@ -1,5 +1,5 @@
 /*
- * Bounce region, and where buffers go in a span.
+ * Bounce region.
  *
  * The region is the whole of what an isolated backend can map: one memfd,
  * sealed before anybody else has its descriptor.  Without the seals a backend
@@ -40,9 +40,6 @@ QEMU_BUILD_BUG_ON(BOUNCE_GUEST_BASE + BOUNCE_EPOCHS * BOUNCE_EPOCH_STEP >
 QEMU_BUILD_BUG_ON(BOUNCE_USER_BASE + BOUNCE_EPOCHS * BOUNCE_EPOCH_STEP >
                   (1ULL << 47));
 QEMU_BUILD_BUG_ON(BOUNCE_EPOCH_STEP % BOUNCE_REGION_UNIT);
-
-/* Smaller buffers than BOUNCE_KEEP_ALIGN_MIN start at a multiple of this. */
-#define BOUNCE_SMALL_ALIGN 16
 
 /* BQL */
 static unsigned next_epoch;
@@ -123,35 +120,4 @@ void bounce_region_clear(const BounceRegion *region, uint64_t offset,
     }
 #endif
     memset(region->host + offset, 0, size);
-}
-
-void bounce_layout_init(BounceLayout *layout)
-{
-    layout->bytes = 0;
-    layout->align = BOUNCE_GRANULE;
-}
-
-static uint32_t bounce_buffer_align(uint64_t guest_addr, uint32_t len)
-{
-    if (len < BOUNCE_KEEP_ALIGN_MIN) {
-        return BOUNCE_SMALL_ALIGN;
-    }
-    if (QEMU_IS_ALIGNED(guest_addr, BOUNCE_ALIGN_MAX)) {
-        return BOUNCE_ALIGN_MAX;
-    }
-    if (QEMU_IS_ALIGNED(guest_addr, BOUNCE_GRANULE)) {
-        return BOUNCE_GRANULE;
-    }
-    return BOUNCE_SMALL_ALIGN;
-}
-
-uint64_t bounce_layout_place(BounceLayout *layout, uint64_t guest_addr,
-                             uint32_t len)
-{
-    uint32_t align = bounce_buffer_align(guest_addr, len);
-    uint64_t offset = ROUND_UP(layout->bytes, align);
-
-    layout->bytes = offset + len;
-    layout->align = MAX(layout->align, align);
-    return offset;
 }

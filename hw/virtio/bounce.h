@@ -166,8 +166,29 @@ typedef struct BounceLayout {
 /** From this length on a buffer keeps the alignment that the guest gave it. */
 #define BOUNCE_KEEP_ALIGN_MIN 512
 
+/** ... and a smaller one starts at a multiple of this. */
+#define BOUNCE_SMALL_ALIGN 16
+
 /** bounce_layout_init() - an empty span */
-void bounce_layout_init(BounceLayout *layout);
+static inline void bounce_layout_init(BounceLayout *layout)
+{
+    layout->bytes = 0;
+    layout->align = BOUNCE_GRANULE;
+}
+
+static inline uint32_t bounce_buffer_align(uint64_t guest_addr, uint32_t len)
+{
+    if (len < BOUNCE_KEEP_ALIGN_MIN) {
+        return BOUNCE_SMALL_ALIGN;
+    }
+    if (QEMU_IS_ALIGNED(guest_addr, BOUNCE_ALIGN_MAX)) {
+        return BOUNCE_ALIGN_MAX;
+    }
+    if (QEMU_IS_ALIGNED(guest_addr, BOUNCE_GRANULE)) {
+        return BOUNCE_GRANULE;
+    }
+    return BOUNCE_SMALL_ALIGN;
+}
 
 /**
  * bounce_layout_place() - place the next buffer
@@ -181,7 +202,15 @@ void bounce_layout_init(BounceLayout *layout);
  *
  * Returns: offset of the buffer from the start of the span.
  */
-uint64_t bounce_layout_place(BounceLayout *layout, uint64_t guest_addr,
-                             uint32_t len);
+static inline uint64_t bounce_layout_place(BounceLayout *layout,
+                                           uint64_t guest_addr, uint32_t len)
+{
+    uint32_t align = bounce_buffer_align(guest_addr, len);
+    uint64_t offset = ROUND_UP(layout->bytes, align);
+
+    layout->bytes = offset + len;
+    layout->align = MAX(layout->align, align);
+    return offset;
+}
 
 #endif /* HW_VIRTIO_BOUNCE_H */

@@ -34,16 +34,16 @@ static bool request_clears(const IsolatedQueue *q, const IsolatedRequest *req)
 
 static bool request_fill(IsolatedQueue *q, IsolatedRequest *req, bool clear)
 {
-    unsigned i;
+    unsigned end = clear ? isolated_request_num_bufs(req) : req->chain.num_out;
 
-    for (i = 0; i < req->chain.num_out; i++) {
-        if (!guest_chain_read(&q->guest, &req->chain.bufs[i],
-                              request_host(q, req, i))) {
+    for (unsigned i = 0; i < end; i++) {
+        void *host = request_host(q, req, i);
+
+        if (i >= req->chain.num_out) {
+            memset(host, 0, req->bufs[i].len);
+        } else if (!guest_chain_read(&q->guest, &req->chain.bufs[i], host)) {
             return false;
         }
-    }
-    for (; clear && i < isolated_request_num_bufs(req); i++) {
-        memset(request_host(q, req, i), 0, req->bufs[i].len);
     }
     return true;
 }
@@ -85,17 +85,15 @@ IsolatedSendResult isolated_request_copy_to_backend(IsolatedQueue *q,
     uint64_t left = req->chain.bytes_out + (clear ? req->chain.bytes_in : 0) -
                     req->copied;
     uint64_t part = MIN(left, budget->bytes);
-    bool ok;
+    /* What was found in an IOMMU holds for this turn only. */
+    bool whole = q->guest.iotlb || (part == left && !req->copied);
 
     budget->bytes -= part;
-    /* What was found in an IOMMU holds for this turn only. */
-    if (q->guest.iotlb || (part == left && !req->copied)) {
+    if (whole) {
         part = left;
-        ok = request_fill(q, req, clear);
-    } else {
-        ok = request_fill_part(q, req, clear, part);
     }
-    if (!ok) {
+    if (whole ? !request_fill(q, req, clear) :
+                !request_fill_part(q, req, clear, part)) {
         return ISOLATED_SEND_FAULT;
     }
     if (part < left) {
@@ -137,23 +135,22 @@ static bool request_copy_to_pieces(IsolatedQueue *q, IsolatedRequest *req,
 static bool request_copy_to_bufs(IsolatedQueue *q, IsolatedRequest *req,
                                  uint64_t stop)
 {
-    unsigned end = req->chain.num_out;
-    uint64_t before = 0;
+    unsigned i = isolated_request_num_bufs(req);
+    uint64_t before = req->chain.bytes_in;
 
-    while (before < req->left) {
-        before += req->bufs[end++].len;
-    }
     while (req->left > stop) {
-        VirtQueueBuf part;
+        VirtQueueBuf part = req->chain.bufs[--i];
         uint64_t offset;
 
-        end--;
-        before -= req->bufs[end].len;
+        before -= part.len;
+        if (before >= req->left) {
+            continue;
+        }
         offset = MAX(before, stop) - before;
-        part.addr = req->chain.bufs[end].addr + offset;
+        part.addr += offset;
         part.len = req->left - before - offset;
         if (!guest_chain_write(&q->guest, &part,
-                               request_host(q, req, end) + offset)) {
+                               request_host(q, req, i) + offset)) {
             return false;
         }
         req->left -= part.len;

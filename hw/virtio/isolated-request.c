@@ -114,17 +114,28 @@ void isolated_request_free(IsolatedRequest *req)
     g_free(req);
 }
 
-/* Place the buffers that are @large, or those that are not. */
-static void request_place(IsolatedRequest *req, BounceLayout *layout,
-                          bool large)
+/* Large buffers first. */
+static void request_place(IsolatedRequest *req, BounceLayout *layout)
 {
-    for (unsigned i = 0; i < isolated_request_num_bufs(req); i++) {
-        const VirtQueueBuf *buf = &req->chain.bufs[i];
+    const VirtQueueBuf *bufs = req->chain.bufs;
+    ShadowRingBuf *placed = req->bufs;
+    unsigned num = isolated_request_num_bufs(req);
+    unsigned small = 0;
 
-        if ((buf->len >= BOUNCE_KEEP_ALIGN_MIN) == large) {
-            req->bufs[i].addr = bounce_layout_place(layout, buf->addr,
-                                                    buf->len);
-            req->bufs[i].len = buf->len;
+    for (unsigned i = 0; i < num; i++) {
+        placed[i].len = bufs[i].len;
+        if (bufs[i].len < BOUNCE_KEEP_ALIGN_MIN) {
+            small++;
+        } else {
+            placed[i].addr = bounce_layout_place(layout, bufs[i].addr,
+                                                 bufs[i].len);
+        }
+    }
+    for (unsigned i = 0; small; i++) {
+        if (bufs[i].len < BOUNCE_KEEP_ALIGN_MIN) {
+            placed[i].addr = bounce_layout_place(layout, bufs[i].addr,
+                                                 bufs[i].len);
+            small--;
         }
     }
 }
@@ -195,8 +206,7 @@ static bool request_plan(IsolatedQueue *q, IsolatedRequest *req,
     unsigned num = isolated_request_num_bufs(req);
 
     bounce_layout_init(layout);
-    request_place(req, layout, true);
-    request_place(req, layout, false);
+    request_place(req, layout);
     if (request_is_hopeless(q, req, layout)) {
         return false;
     }

@@ -101,7 +101,7 @@ static bool chain_table_move(ChainTable *table, hwaddr offset)
     return true;
 }
 
-static bool chain_table_copy(ChainTable *table, hwaddr offset, void *dest)
+static inline bool chain_table_copy(ChainTable *table, hwaddr offset, void *dest)
 {
     size_t len;
 
@@ -187,8 +187,8 @@ VirtQueueRings virtqueue_rings(VirtQueue *vq)
 }
 
 /* Rules for one buffer, alike in both formats. */
-static const char *chain_add(VirtQueueChain *chain, hwaddr addr, uint32_t len,
-                             bool writable)
+static inline const char *chain_add(VirtQueueChain *chain, hwaddr addr,
+                                    uint32_t len, bool writable)
 {
     unsigned num = chain->num_out + chain->num_in;
 
