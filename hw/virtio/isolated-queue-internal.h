@@ -279,8 +279,7 @@ static inline unsigned isolated_request_num_bufs(const IsolatedRequest *req)
  * isolated_request_copy_to_backend() - fill a span, or a part of it
  * @q: connected
  * @req: with a span; @req->copied tells what is in it already
- * @budget: bytes that are copied or cleared are taken off; no more than these,
- *     but behind an IOMMU
+ * @budget: bytes that are copied or cleared are taken off; no more than these
  *
  * Called within rcu_read_lock(), by the owner.
  *

@@ -85,13 +85,9 @@ IsolatedSendResult isolated_request_copy_to_backend(IsolatedQueue *q,
     uint64_t left = req->chain.bytes_out + (clear ? req->chain.bytes_in : 0) -
                     req->copied;
     uint64_t part = MIN(left, budget->bytes);
-    /* What was found in an IOMMU holds for this turn only. */
-    bool whole = q->guest.iotlb || (part == left && !req->copied);
+    bool whole = part == left && !req->copied;
 
     budget->bytes -= part;
-    if (whole) {
-        part = left;
-    }
     if (whole ? !request_fill(q, req, clear) :
                 !request_fill_part(q, req, clear, part)) {
         return ISOLATED_SEND_FAULT;

@@ -257,8 +257,10 @@ static void request_add_piece(IsolatedRequest *req, const IsolatedPiece *piece)
 }
 
 /*
- * Behind an IOMMU: find every byte of it, so that all of it can be copied now,
+ * Behind an IOMMU: find every byte of it, so that any of it can be copied now,
  * and what the backend writes can be copied later whatever is unmapped by then.
+ * What is found holds for this turn; the next one that copies a part finds it
+ * anew.
  * It goes on after what is not known, so that all of that is asked for at once.
  */
 static GuestReach request_reach(IsolatedQueue *q, IsolatedRequest *req)

@@ -12,6 +12,7 @@
 #include "qapi/error.h"
 #include "qemu/main-loop.h"
 #include "qemu/units.h"
+#include "hw/virtio/isolated-queue-internal.h"
 #include "queue-harness.h"
 
 static void all_return(QueueHarness *h)
@@ -34,6 +35,21 @@ static void another_backend(QueueHarness *h)
     queue_stop(h, false);
     queue_reconnect(h);
     queue_attach(h);
+    queue_finish(h);
+    g_assert_cmpuint(h->num_returned, ==, 20);
+}
+
+/* While nobody owns the queue a request is on its way, in part. */
+static unsigned num_parts;
+
+static void owners_change(QueueHarness *h)
+{
+    for (unsigned i = 0; i < 20; i++) {
+        queue_offer_random(h, 20000);
+        queue_detach(h);
+        num_parts += h->q->next_unsent && h->q->next_unsent->span_bytes;
+        queue_attach(h);
+    }
     queue_finish(h);
     g_assert_cmpuint(h->num_returned, ==, 20);
 }
@@ -64,9 +80,18 @@ static void test_claim(const void *opaque)
     QueueParams params = { .indirect = true, .translated = true };
 
     queue_run_matrix(&params, claim->scenario);
-    /* Back in parts. */
     params.part_bytes = 1500;
     queue_run_matrix(&params, claim->scenario);
+}
+
+static void test_owners_change(void)
+{
+    const QueueParams params = {
+        .indirect = true, .translated = true, .part_bytes = 1500,
+    };
+
+    queue_run_matrix(&params, owners_change);
+    g_assert_cmpuint(num_parts, >, 0);
 }
 
 static void test_any_rings(void)
@@ -93,6 +118,8 @@ int main(int argc, char **argv)
 
         g_test_add_data_func(path, &claims[i], test_claim);
     }
+    g_test_add_func("/isolated-queue/iommu/owners-change-meanwhile",
+                    test_owners_change);
     g_test_add_func("/isolated-queue/iommu/any-rings", test_any_rings);
     return g_test_run();
 }
