@@ -35,6 +35,7 @@ static bool check_unused(const VhostUserIsolationConfig *config, Error **errp)
     const char *used =
         config->iothread ? "iothread" :
         config->iothread_vq_mapping ? "iothread-vq-mapping" :
+        config->iothreads ? "iothreads" :
         config->size ? "memory-isolation-size" :
         config->stop_ms != ISOLATION_DEFAULT_STOP_MS ?
             "memory-isolation-stop-ms" :
@@ -76,6 +77,20 @@ static bool check_kick(const VhostUserIsolationConfig *config, Error **errp)
     return true;
 }
 
+static bool check_iothreads(const VhostUserIsolationConfig *config,
+                            Error **errp)
+{
+    const char *many = config->iothread_vq_mapping ? "iothread-vq-mapping" :
+                       config->iothreads ? "iothreads" : NULL;
+
+    if (config->iothread && many) {
+        error_setg(errp, "iothread and %s are two ways to say the same; use "
+                   "one of them", many);
+        return false;
+    }
+    return true;
+}
+
 bool isolation_check_config(const VhostUserIsolationConfig *config,
                             unsigned num_queues, Error **errp)
 {
@@ -87,9 +102,7 @@ bool isolation_check_config(const VhostUserIsolationConfig *config,
                    "most, not %u", ISOLATION_MAX_QUEUES, num_queues);
         return false;
     }
-    if (config->iothread && config->iothread_vq_mapping) {
-        error_setg(errp, "iothread and iothread-vq-mapping are two ways to "
-                   "say the same; use one of them");
+    if (!check_iothreads(config, errp)) {
         return false;
     }
     if (!config->timeout_ms) {
@@ -150,17 +163,22 @@ IOThread **isolation_iothreads_new(const VhostUserIsolationConfig *config,
                                    unsigned num_queues, Error **errp)
 {
     IOThread *iothread = config->iothread ?: isolation_policy_iothread();
-    g_autofree IOThread **same = NULL;
+    g_autofree IOThread **iothreads = NULL;
+    const strList *id = config->iothreads;
 
     if (config->iothread_vq_mapping) {
         return iothreads_of_mapping(config->iothread_vq_mapping, num_queues,
                                     errp);
     }
-    same = g_new(IOThread *, num_queues);
+    iothreads = g_new(IOThread *, num_queues);
     for (unsigned n = 0; n < num_queues; n++) {
-        same[n] = iothread;
+        iothreads[n] = id ? iothread_by_id(id->value) : iothread;
+        /* A pair has two. */
+        if (id && n % 2) {
+            id = id->next ?: config->iothreads;
+        }
     }
-    return isolation_iothreads_ref(same, num_queues);
+    return isolation_iothreads_ref(iothreads, num_queues);
 }
 
 IOThread **isolation_iothreads_ref(IOThread *const *iothreads, unsigned num)
@@ -186,14 +204,29 @@ void isolation_iothreads_free(IOThread **iothreads, unsigned num)
     g_free(iothreads);
 }
 
-static bool configure_iothread(VhostUserIsolationConfig *config,
-                               const char *id, Error **errp)
+static bool check_iothread(const char *option, const char *id, Error **errp)
 {
-    if (id) {
-        config->iothread = iothread_by_id(id);
-        if (!config->iothread) {
-            error_setg(errp, "iothread: there is no object '%s' of type "
-                       "iothread", id);
+    if (!iothread_by_id(id)) {
+        error_setg(errp, "%s: there is no object '%s' of type iothread",
+                   option, id);
+        return false;
+    }
+    return true;
+}
+
+static bool configure_iothreads(VhostUserIsolationConfig *config,
+                                const VhostUserIsolationOptions *options,
+                                Error **errp)
+{
+    if (options->iothread) {
+        if (!check_iothread("iothread", options->iothread, errp)) {
+            return false;
+        }
+        config->iothread = iothread_by_id(options->iothread);
+    }
+    config->iothreads = options->iothreads;
+    for (const strList *id = config->iothreads; id; id = id->next) {
+        if (!check_iothread("iothreads", id->value, errp)) {
             return false;
         }
     }
@@ -225,7 +258,7 @@ bool vhost_user_isolation_configure(VhostUserIsolationConfig *config,
     config->event_idx = options->x_memory_isolation_event_idx;
     config->indirect = options->x_memory_isolation_indirect;
     config->kick_aio = options->x_memory_isolation_kick_aio;
-    return configure_iothread(config, options->iothread, errp) &&
+    return configure_iothreads(config, options, errp) &&
            vhost_user_isolation_decide(config, VIRTIO_ID_NET, "virtio-net",
                                        errp) &&
            isolation_check_config(config, num_queues, errp);

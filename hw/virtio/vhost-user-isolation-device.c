@@ -136,7 +136,7 @@ static const VirtIORingUserOps ring_user_ops = {
 bool vhost_user_isolation_init(VhostUserState *user, unsigned num_queues,
                                Error **errp)
 {
-    const VhostUserIsolationConfig *config = &user->isolation_config;
+    VhostUserIsolationConfig *config = &user->isolation_config;
     VhostUserIsolation *iso;
     IOThread **iothreads;
 
@@ -148,6 +148,7 @@ bool vhost_user_isolation_init(VhostUserState *user, unsigned num_queues,
         return true;
     }
     iothreads = isolation_iothreads_new(config, num_queues, errp);
+    config->iothreads = NULL;
     if (!iothreads) {
         return false;
     }

@@ -49,6 +49,8 @@ struct vhost_dev;
  * @iothread: where the data path runs; NULL: where the VM's policy says, or
  *     else in the main loop
  * @iothread_vq_mapping: the same, for each queue; not together with @iothread
+ * @iothreads: the same, for queue pairs in turn: ids, NULL if not said.  Whose
+ *     they are keeps them until vhost_user_isolation_init()
  *
  * Fixed once the device is realized, or the netdev or object is made.
  */
@@ -71,6 +73,7 @@ typedef struct VhostUserIsolationConfig {
     OnOffAuto indirect;
     IOThread *iothread;
     IOThreadVirtQueueMappingList *iothread_vq_mapping;
+    const strList *iothreads;
 } VhostUserIsolationConfig;
 
 /* A list in a macro's value looks like comma operators to checkpatch.pl. */

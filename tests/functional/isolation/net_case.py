@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from harness import isolation_args
@@ -22,7 +22,9 @@ class Setup:
     packed: bool = False         # what the backend sees, if isolated
     indirect: bool = True        # in the guest's rings
     device: str = ""             # options of -device
+    netdev: str = ""             # options of -netdev
     chardev: str = ""            # options of -chardev
+    machine: list[str] = field(default_factory=list)    # for QEMU
     size: str | None = None      # of the region
     mtu: int = 1500
     reboots: bool = False        # a reset does not end the test
@@ -47,7 +49,7 @@ class Frames:
         """A guest that is not launched yet, and its console."""
         setup = self.setup
         self.vm = self.make_vm(name)
-        self.vm.add_args("-smp", str(setup.queues), *options)
+        self.vm.add_args("-smp", str(setup.queues), *setup.machine, *options)
         device = setup.device + "".join(
             f",{name}={'on' if value else 'off'}" for name, value in (
                 ("packed", setup.guest_packed),
@@ -60,7 +62,7 @@ class Frames:
                        f"{'on' if setup.packed else 'off'}")
         for number, path in enumerate(self.backend.sockets):
             add_interface(self.vm, path, number, queues=setup.queues,
-                          netdev=netdev, device=device,
+                          netdev=netdev + setup.netdev, device=device,
                           chardev=setup.chardev)
         self.console = Console(self.vm, mtu=setup.mtu, reboots=setup.reboots)
         self.addCleanup(self.console.close)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""Queues of one device in several IOThreads."""
+"""Queues of one device, and pairs of a netdev, in several IOThreads."""
 
 from __future__ import annotations
 
@@ -8,10 +8,17 @@ import time
 from typing import Any
 
 from harness import GuestVm, IsolationTest, LaunchRefused
+from net_case import Frames
 from test_lifecycle import LOAD
 from test_memory import plug_memory
 
 QUEUES = 4
+
+
+def homes(vm: GuestVm) -> list[list[str]]:
+    """Where the queues of each device are carried."""
+    return [[queue.get("iothread", "") for queue in device["queues"]]
+            for device in vm.cmd("query-vhost-user-isolation")]
 
 
 class Mapping(IsolationTest):
@@ -35,18 +42,15 @@ class Mapping(IsolationTest):
             "iothread-vq-mapping": mapping, **more}))
         return vm
 
-    def homes(self, vm: GuestVm) -> list[str]:
-        disk = vm.cmd("query-vhost-user-isolation")[0]
-        return [queue.get("iothread", "") for queue in disk["queues"]]
-
-    def carry(self, mapping: list[dict[str, Any]], homes: list[str]) -> None:
+    def carry(self, mapping: list[dict[str, Any]],
+              expected: list[str]) -> None:
         """Under load: pauses, more memory, a backend that comes back."""
         image = self.make_disk("32M")
         self.backend = self.start_backend(image, queues=QUEUES)
         vm = self.machine(mapping)
         vm.add_job(LOAD)
         vm.launch()
-        self.assertEqual(self.homes(vm), homes)
+        self.assertEqual(homes(vm), [expected])
         self.stop_and_cont(vm, 10, 0.1)
         for slot in range(2):
             plug_memory(vm, slot)
@@ -90,3 +94,40 @@ class Mapping(IsolationTest):
                      [{"iothread": "io0"}], iothread="io1")
         self.refused("iothread-vq-mapping has no effect without",
                      [{"iothread": "io0"}], **{"memory-isolation": "off"})
+
+
+class Pairs(Frames, IsolationTest):
+    """iothreads, which netdevs have."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        if not self.isolated:
+            self.skipTest("stock has no such option")
+
+    def prepare(self, netdev: str, **options: Any) -> None:
+        self.start(netdev=netdev, machine=[
+            word for number in range(2)
+            for word in ("-object", f"iothread,id=io{number}")], **options)
+
+    def test_taking_turns(self) -> None:
+        """Pauses and a backend that comes back; each frame once."""
+        self.prepare(",iothreads=io0,iothreads=io1", queues=QUEUES // 2,
+                     packed=True, chardev=",reconnect-ms=100")
+        self.assertEqual(homes(self.vm), [["io0", "io0", "io1", "io1"]] * 2)
+        self.exchange.frames(lanes=2)
+        self.vm.cmd("stop")
+        self.vm.cmd("cont")
+        self.backend.kill()
+        self.backend.start()
+        self.backend.wait_for_guest()
+        self.check_exact()
+
+    def test_lists_that_are_none(self) -> None:
+        for netdev, why in (
+                (",iothreads=io0,iothreads=io7",
+                 "iothreads: there is no object 'io7' of type iothread"),
+                (",iothreads=io0,iothread=io1",
+                 "iothread and iothreads are two ways to say the same")):
+            with self.assertRaisesRegex(LaunchRefused, why):
+                self.prepare(netdev)
+            self.backend.stop()
