@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-2.0-or-later
-"""The page about what scripts/bench load measured, and its pictures."""
+"""The pages about what scripts/bench load and net measured."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import bench_plot
+import bench_table
 
 TOP = Path(__file__).resolve().parents[2]
-PAGE = TOP / "docs/devel/vhost-user-memory-isolation-load.rst"
+LOAD_PAGE = TOP / "docs/devel/vhost-user-memory-isolation-load.rst"
+NET_PAGE = TOP / "docs/devel/vhost-user-memory-isolation-net-load.rst"
 
-TEXT = """..
+LOAD_TEXT = """..
    SPDX-License-Identifier: GPL-2.0-or-later
 
 :orphan:
@@ -59,36 +61,63 @@ CPU time is microseconds a request; wake-ups{calls} are a request's as well.
 "QEMU" is its threads without the vCPU.
 """
 
-# Of bench_load.HEADINGS: name there, name here.
-COLUMNS = (("load", "load"), ("disk", "disk"), ("requests/s", "requests/s"),
-           ("lowest-highest", "slowest-fastest"), ("to off", "to off"), ("p50 us", "half within us"),
-           ("p99 us", "99 % within us"), ("QEMU us", "QEMU us"),
-           ("vCPU us", "vCPU us"), ("backend us", "backend us"),
-           ("QEMU wakes", "QEMU wakes"), ("backend wakes", "backend wakes"),
-           ("QEMU calls", "QEMU calls"), ("backend calls", "backend calls"))
+NET_TEXT = """..
+   SPDX-License-Identifier: GPL-2.0-or-later
+
+:orphan:
+
+What memory isolation costs a NIC
+=================================
+
+``scripts/bench net --write-docs`` wrote this page.  A guest without an operating
+system (``tests/guest/loadvm``) sends frames from one of its NICs to the other,
+and checks each; it sleeps when it waits.  DPDK's testpmd joins the two.  It polls
+all the time, so only the one runs whose turn it is; still it is one of three
+that want {cpus} processors.  {rounds} runs of {seconds:g} s each, an emulated guest
+(TCG); the load of the machine was {load} at the end.  Figures are medians.  Compare
+them with each other and with nothing else.
+
+* virtio-net: both NICs are in QEMU and joined there, without a backend
+* off: vhost-user, whose backend has the guest's memory
+* on: isolated, frames are carried in the main loop
+* on-iothread: in an IOThread that sleeps when there is nothing to do
+* on-polling: in an IOThread that looks for a while before it sleeps
+
+.. image:: {stem}-depth.svg
+
+.. image:: {stem}-cpu.svg
+
+.. image:: {stem}-latency.svg
+
+.. list-table:: Frames of so many bytes, so many in flight
+  :header-rows: 1
+
+{table}
+CPU time is microseconds a frame; wake-ups{calls} are a frame's as well.
+"QEMU" is its threads without the vCPU.
+"""
 
 
-def _list_table(headings: tuple[str, ...], rows: list[list[str]],
-                calls: bool) -> str:
-    """Without columns of system calls where nobody could count any."""
-    columns = [c for c in COLUMNS if calls or "calls" not in c[0]]
-    places = [headings.index(name) for name, _ in columns]
-    table = [[words for _, words in columns]]
-    table += [[row[i] for i in places] for row in rows]
-    return "".join("".join(f"  {'*' if i == 0 else ' '} - {cell}\n"
-                           for i, cell in enumerate(row)) for row in table)
-
-
-def write(json_path: Path, document: dict[str, Any],
-          headings: tuple[str, ...], rows: list[list[str]]) -> None:
+def _write(page: Path, text: str, json_path: Path, document: dict[str, Any],
+           table: str) -> None:
     for picture in bench_plot.draw_all(json_path):
         kind = picture.stem.rsplit("-", 1)[-1]
-        shutil.copyfile(picture, PAGE.with_name(f"{PAGE.stem}-{kind}.svg"))
-    PAGE.write_text(TEXT.format(
+        shutil.copyfile(picture, page.with_name(f"{page.stem}-{kind}.svg"))
+    page.write_text(text.format(
         rounds=document["rounds"], seconds=document["seconds"],
         cpus=document["cpus"], load=f"{document['load_average']:.0f}",
         calls=" and system calls" if document["counts_calls"] else "",
-        stem=PAGE.stem, table=_list_table(headings, rows,
-                                          document["counts_calls"])),
-        encoding="utf-8")
-    print(f"bench: wrote {PAGE.relative_to(TOP)}")
+        stem=page.stem, table=table), encoding="utf-8")
+    print(f"bench: wrote {page.relative_to(TOP)}")
+
+
+def write_load(json_path: Path, document: dict[str, Any],
+               head: tuple[str, ...], rows: list[list[str]]) -> None:
+    _write(LOAD_PAGE, LOAD_TEXT, json_path, document,
+           bench_table.as_rst(head, rows, document["counts_calls"]))
+
+
+def write_net(json_path: Path, document: dict[str, Any],
+              head: tuple[str, ...], rows: list[list[str]]) -> None:
+    _write(NET_PAGE, NET_TEXT, json_path, document,
+           bench_table.as_rst(head, rows, document["counts_calls"]))

@@ -30,7 +30,6 @@ import os
 import platform
 import shutil
 import signal
-import statistics
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -45,9 +44,11 @@ import harness                                          # noqa: E402
 from harness import Backend, guest                      # noqa: E402
 import bench_docs                                       # noqa: E402
 import bench_plot                                       # noqa: E402
+import bench_table                                      # noqa: E402
 import loadvm                                           # noqa: E402
 import loadvm_trace                                     # noqa: E402
 from bench_contender import Contender, Sample           # noqa: E402
+from bench_table import Results                         # noqa: E402
 
 OUT = harness.BUILD / "bench"
 MEGABYTES = 48
@@ -136,7 +137,6 @@ def shared_memory() -> list[str]:
             f"memory-backend-memfd,id=ram,share=on,size={MEGABYTES}M"]
 
 
-Results = dict[str, dict[str, list[Sample]]]
 
 
 def _seconds_a_copy(source: object, target: object, size: int,
@@ -190,58 +190,6 @@ def measure(args: argparse.Namespace) -> tuple[Results, dict[str, Any]]:
     return results, facts
 
 
-# The table
-
-def median(samples: list[Sample], name: str, role: str = "") -> float:
-    values = [getattr(s, name) for s in samples]
-    return statistics.median(v.get(role, 0) if role else v for v in values)
-
-
-def qemu(samples: list[Sample], name: str) -> float:
-    """QEMU's threads but for the vCPU."""
-    return statistics.median(
-        sum(getattr(s, name).get(role, 0) for role in ("main", "iothread"))
-        for s in samples)
-
-
-HEADINGS = ("load", "disk", "requests/s", "lowest-highest", "to off",
-            "p50 us", "p99 us", "QEMU us", "vCPU us", "backend us",
-            "QEMU wakes", "backend wakes", "QEMU calls", "backend calls",
-            "kicks", "interrupts")
-
-
-def rows(results: Results) -> list[list[str]]:
-    table = []
-    for load, by_config in results.items():
-        base = median(by_config["off"], "rate")
-        for config, samples in by_config.items():
-            rates = [s.rate for s in samples]
-            table.append([
-                load, config, f"{median(samples, 'rate'):.0f}",
-                f"{min(rates):.0f}-{max(rates):.0f}",
-                f"{median(samples, 'rate') / base:.2f}",
-                f"{median(samples, 'p50_ns') / 1000:.0f}",
-                f"{median(samples, 'p99_ns') / 1000:.0f}",
-                f"{qemu(samples, 'ns') / 1000:.2f}",
-                f"{median(samples, 'ns', 'vcpu') / 1000:.2f}",
-                f"{median(samples, 'ns', 'backend') / 1000:.2f}",
-                f"{qemu(samples, 'wakeups'):.3f}",
-                f"{median(samples, 'wakeups', 'backend'):.3f}",
-                f"{qemu(samples, 'calls'):.3f}",
-                f"{median(samples, 'calls', 'backend'):.3f}",
-                f"{median(samples, 'kicks'):.3f}",
-                f"{median(samples, 'interrupts'):.3f}"])
-    return table
-
-
-def print_table(table: list[list[str]]) -> None:
-    widths = [max(len(row[i]) for row in [list(HEADINGS), *table])
-              for i in range(len(HEADINGS))]
-    for row in [list(HEADINGS), *table]:
-        print("  ".join(cell.ljust(w) if i < 2 else cell.rjust(w)
-                        for i, (cell, w) in enumerate(zip(row, widths))))
-
-
 def save(args: argparse.Namespace, results: Results,
          facts: dict[str, Any]) -> Path:
     now = time.strftime("%Y%m%d-%H%M%S")
@@ -279,7 +227,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--queues", type=int, default=1,
                         help="and as many vCPUs; depth is that of each")
     parser.add_argument("--write-docs", action="store_true",
-                        help=f"write {bench_docs.PAGE.relative_to(TOP)}")
+                        help=f"write {bench_docs.LOAD_PAGE.relative_to(TOP)}")
     parser.add_argument("--out", type=Path, default=OUT, metavar="DIR",
                         help="where results go (default: build/bench)")
     parser.add_argument("--plot", type=Path, metavar="JSON",
@@ -293,9 +241,11 @@ def show(path: Path, write_docs: bool) -> None:
     results = {load: {config: [Sample(**s) for s in samples]
                       for config, samples in by_config.items()}
                for load, by_config in document["samples"].items()}
-    print_table(rows(results))
+    head = bench_table.headings("disk", "requests")
+    table = bench_table.rows(results)
+    bench_table.show(head, table)
     if not document["counts_calls"]:
-        print("System calls were not counted: that takes root and a kernel that traces.")
+        print(bench_table.NO_CALLS)
     print("resident: " + "; ".join(
         f"{config} " + ", ".join(f"{n} {v >> 20} MiB" for n, v in r.items())
         for config, r in document["resident"].items()))
@@ -305,7 +255,7 @@ def show(path: Path, write_docs: bool) -> None:
     for picture in bench_plot.draw_all(path):
         print(f"picture: {os.path.relpath(picture)}")
     if write_docs:
-        bench_docs.write(path, document, HEADINGS, rows(results))
+        bench_docs.write_load(path, document, head, table)
 
 
 def main() -> int:

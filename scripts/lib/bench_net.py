@@ -13,7 +13,7 @@ frame's.
   on-iothread    in an IOThread that sleeps when there is nothing to do
   on-polling     in an IOThread that looks for a while before it sleeps
 
-All samples go to build/bench as JSON.
+Results go to build/bench: all samples as JSON, pictures as SVG.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ import json
 import os
 import shutil
 import signal
-import statistics
 import sys
 import time
 from dataclasses import asdict
@@ -36,16 +35,18 @@ sys.path[:0] = [str(TOP / "tests/functional/isolation"),
 import harness                                          # noqa: E402
 from harness import guest                               # noqa: E402
 from net_testpmd import Testpmd                         # noqa: E402
+import bench_docs                                       # noqa: E402
+import bench_plot                                       # noqa: E402
+import bench_table                                      # noqa: E402
 import loadvm                                           # noqa: E402
 from bench_contender import Contender, Sample           # noqa: E402
+from bench_table import Results                         # noqa: E402
 
 OUT = harness.BUILD / "bench"
 MEGABYTES = 16
 CONFIGS = ("virtio-net", "off", "on", "on-iothread", "on-polling")
 # Bytes of a frame, and frames under way.
 LOADS = ((60, 1), (60, 32), (60, 128), (1514, 32), (1514, 128))
-
-Results = dict[str, dict[str, list[Sample]]]
 
 
 class Nics:
@@ -105,6 +106,10 @@ class Nics:
         finally:
             self._turn(signal.SIGSTOP)
 
+    @property
+    def counts_calls(self) -> bool:
+        return self._contender.counts_calls
+
     def _stop(self) -> None:
         if self._testpmd:
             self._turn(signal.SIGCONT)
@@ -116,7 +121,8 @@ class Nics:
         self._stop()
 
 
-def measure(args: argparse.Namespace) -> Results:
+def measure(args: argparse.Namespace) -> tuple[Results, bool]:
+    """And whether system calls were counted."""
     results: Results = {f"{size}-{depth}": {c: [] for c in CONFIGS}
                         for size, depth in LOADS}
     contenders: list[Nics] = []
@@ -132,36 +138,46 @@ def measure(args: argparse.Namespace) -> Results:
                     results[load][nics.config].append(nics.run(job))
             print(f"bench: round {number + 1} of {args.rounds} done",
                   file=sys.stderr)
+        counts_calls = all(nics.counts_calls for nics in contenders)
     finally:
         for nics in contenders:
             nics.end()
-    return results
+    return results, counts_calls
 
 
-def print_table(results: Results) -> None:
-    print(f"{'bytes-depth':12} {'NICs':12}" + "".join(
-        f"{name:>12}" for name in ("frames/s", "lowest", "highest", "p50 us",
-                                   "p99 us", "QEMU us", "vCPU us",
-                                   "QEMU wakes", "QEMU calls")))
+def save(args: argparse.Namespace, results: Results,
+         counts_calls: bool) -> Path:
+    path = args.out / time.strftime("net-%Y%m%d-%H%M%S.json")
+    path.write_text(json.dumps({
+        "rounds": args.rounds, "seconds": args.seconds, "irq": args.irq,
+        "ring": args.ring, "cpus": os.cpu_count(),
+        "load_average": os.getloadavg()[0], "counts_calls": counts_calls,
+        "loads": {f"{size}-{depth}": {"bytes": size, "depth": depth}
+                  for size, depth in LOADS},
+        "samples": {load: {config: [asdict(s) for s in samples]
+                           for config, samples in by_config.items()}
+                    for load, by_config in results.items()}}), "ascii")
+    return path
 
-    def middle(samples: list[Sample], what: str, *roles: str) -> float:
-        return statistics.median(
-            sum(getattr(s, what).get(r, 0) for r in roles) if roles
-            else getattr(s, what) for s in samples)
 
-    for load, by_config in results.items():
-        for config, samples in by_config.items():
-            rates = [s.rate for s in samples]
-            cells = (middle(samples, "rate"), min(rates), max(rates),
-                     middle(samples, "p50_ns") / 1000,
-                     middle(samples, "p99_ns") / 1000,
-                     middle(samples, "ns", "main", "iothread") / 1000,
-                     middle(samples, "ns", "vcpu") / 1000,
-                     middle(samples, "wakeups", "main", "iothread"),
-                     middle(samples, "calls", "main", "iothread"))
-            print(f"{load:12} {config:12}" + "".join(
-                f"{cell:12.{0 if i < 5 else 2}f}"
-                for i, cell in enumerate(cells)))
+def show(path: Path, write_docs: bool) -> None:
+    """Table, pictures and page of the results in @path."""
+    document = json.loads(path.read_text(encoding="ascii"))
+    head = bench_table.headings("NICs", "frames")
+    table = bench_table.rows(
+        {load: {config: [Sample(**s) for s in samples]
+                for config, samples in by_config.items()}
+         for load, by_config in document["samples"].items()})
+    bench_table.show(head, table)
+    if not document["counts_calls"]:
+        print(bench_table.NO_CALLS)
+    print(f"\nmedians of {document['rounds']} runs of "
+          f"{document['seconds']:g} s, taken in turns; all samples: "
+          f"{os.path.relpath(path)}")
+    for picture in bench_plot.draw_all(path):
+        print(f"picture: {os.path.relpath(picture)}")
+    if write_docs:
+        bench_docs.write_net(path, document, head, table)
 
 
 def parse() -> argparse.Namespace:
@@ -175,13 +191,20 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--irq", choices=("poll", "msix"), default="msix")
     parser.add_argument("--ring", choices=("split", "packed"),
                         default="split")
+    parser.add_argument("--write-docs", action="store_true",
+                        help=f"write {bench_docs.NET_PAGE.relative_to(TOP)}")
     parser.add_argument("--out", type=Path, default=OUT, metavar="DIR",
                         help="where results go (default: build/bench)")
+    parser.add_argument("--plot", type=Path, metavar="JSON",
+                        help="do not measure: show these results again")
     return parser.parse_args()
 
 
 def main() -> int:
     args = parse()
+    if args.plot:
+        show(args.plot, args.write_docs)
+        return 0
     work = args.out / "work"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir(parents=True)
@@ -189,23 +212,14 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
     try:
         guest.build(say=print)
-        results = measure(args)
+        results, counts_calls = measure(args)
     except (harness.HarnessError, guest.debian.PackageError,
             loadvm.LoadvmError) as err:
         print(f"bench: {err}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    print_table(results)
-    path = args.out / time.strftime("net-%Y%m%d-%H%M%S.json")
-    path.write_text(json.dumps({
-        "rounds": args.rounds, "seconds": args.seconds,
-        "load_average": os.getloadavg()[0],
-        "samples": {load: {config: [asdict(s) for s in samples]
-                           for config, samples in by_config.items()}
-                    for load, by_config in results.items()}}), "ascii")
-    print(f"\nmedians of {args.rounds} runs of {args.seconds:g} s, taken in "
-          f"turns; all samples: {os.path.relpath(path)}")
+    show(save(args, results, counts_calls), args.write_docs)
     return 0
 
 

@@ -115,6 +115,22 @@ class Picture:
 
 # What is drawn
 
+@dataclass(frozen=True)
+class Kind:
+    """What was measured: the loads that are drawn, and their names."""
+
+    picks: Callable[[Any], bool]
+    what: str                        # one of them
+    unit: str                        # in short
+    roles: tuple[str, ...] = tuple(ROLE_COLOURS)
+
+
+DISK = Kind(lambda load: load["kilobytes"] == 4, "4 KiB read", "request")
+# A backend that polls all the time uses all there is.
+NETWORK = Kind(lambda load: load["bytes"] == 60, "frame of 60 bytes", "frame",
+               ("main", "iothread", "vcpu"))
+
+
 def _short(value: float) -> str:
     for limit, unit in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
         if value >= limit:
@@ -152,17 +168,16 @@ def _configs(document: Document) -> list[tuple[str, str]]:
     return list(zip(first, COLOURS))
 
 
-def by_depth(document: Document) -> Picture:
-    loads = {n: w for n, w in document["loads"].items()
-             if w["kilobytes"] == 4}
+def by_depth(document: Document, kind: Kind) -> Picture:
+    loads = {n: w for n, w in document["loads"].items() if kind.picks(w)}
     rates = [s["rate"] for n in loads
              for samples in document["samples"][n].values() for s in samples]
     depths = [w["depth"] for w in loads.values()]
     picture = Picture(
-        "4 KiB reads a second by requests in flight",
-        Axis("requests in flight", min(depths), max(depths),
+        f"Rate by {kind.unit}s in flight ({kind.what})",
+        Axis(f"{kind.unit}s in flight", min(depths), max(depths),
              [(d, str(d)) for d in depths]),
-        _log_axis("requests a second", rates))
+        _log_axis(f"{kind.unit}s a second", rates))
     for config, colour in _configs(document):
         points = []
         for name, load in loads.items():
@@ -200,7 +215,10 @@ def by_size(document: Document) -> Picture:
     return picture
 
 
-def latencies(document: Document, load: str) -> Picture:
+def latencies(document: Document, kind: Kind) -> Picture:
+    """One at a time."""
+    load = next(n for n, w in document["loads"].items()
+                if w["depth"] == 1 and kind.picks(w))
     lines, highest, lowest = [], 0.0, math.inf
     for config, colour in _configs(document):
         counts: dict[int, int] = {}
@@ -217,10 +235,11 @@ def latencies(document: Document, load: str) -> Picture:
         lines.append((config, points, colour))
     lowest = max(lowest, 1.0)
     picture = Picture(
-        f"How many requests are done within a time ({load})",
+        f"How many {kind.unit}s are done within a time ({kind.what}, "
+        "one at a time)",
         Axis("microseconds", lowest, highest * 1.1,
              _steps(lowest, highest * 1.1)),
-        Axis("percent of the requests", 0, 100,
+        Axis(f"percent of the {kind.unit}s", 0, 100,
              [(v, str(v)) for v in range(0, 101, 20)], log=False))
     for config, points, colour in lines:
         picture.line(config, [p for p in points if p[0] <= highest * 1.1],
@@ -228,17 +247,17 @@ def latencies(document: Document, load: str) -> Picture:
     return picture
 
 
-def cpu_time(document: Document) -> Picture:
-    """Stacked by who uses it; a group of bars a load of 4 KiB."""
-    loads = [n for n, w in document["loads"].items() if w["kilobytes"] == 4]
+def cpu_time(document: Document, kind: Kind) -> Picture:
+    """Stacked by who uses it; a group of bars a load."""
+    loads = [n for n, w in document["loads"].items() if kind.picks(w)]
     configs = _configs(document)
     used = {(n, c): {r: _median(document["samples"][n][c],
                                 lambda s, r=r: s["ns"].get(r, 0)) / 1000
-                     for r in ROLE_COLOURS} for n in loads for c, _ in configs}
+                     for r in kind.roles} for n in loads for c, _ in configs}
     high = max(sum(by_role.values()) for by_role in used.values()) * 1.15
     group = len(configs) + 1
     picture = Picture(
-        "CPU time of a 4 KiB request, by who uses it",
+        f"CPU time of a {kind.what}, by who uses it",
         Axis("from left to right: " + ", ".join(c for c, _ in configs), 0,
              group * len(loads), [(group * (i + 0.5), n)
                                   for i, n in enumerate(loads)], log=False),
@@ -246,20 +265,24 @@ def cpu_time(document: Document) -> Picture:
     for i, load in enumerate(loads):
         for j, (config, _) in enumerate(configs):
             base = 0.0
-            for role, colour in ROLE_COLOURS.items():
+            for role in kind.roles:
+                colour = ROLE_COLOURS[role]
                 top = base + used[load, config][role]
                 picture.bar(group * i + j + 0.5, 0.85, base, top, colour)
                 base = top
-    picture.legend = [(role, colour) for role, colour in ROLE_COLOURS.items()]
+    picture.legend = [(role, ROLE_COLOURS[role]) for role in kind.roles]
     return picture
 
 
 def draw_all(path: Path) -> list[Path]:
     """The pictures of the results in @path, beside it."""
     document = json.loads(path.read_text(encoding="ascii"))
-    first = next(n for n, w in document["loads"].items() if w["depth"] == 1)
-    pictures = {"depth": by_depth(document), "size": by_size(document),
-                "latency": latencies(document, first),
-                "cpu": cpu_time(document)}
+    sizes = "memcpy_bytes_per_second" in document
+    kind = DISK if sizes else NETWORK
+    pictures = {"depth": by_depth(document, kind),
+                "latency": latencies(document, kind),
+                "cpu": cpu_time(document, kind)}
+    if sizes:
+        pictures["size"] = by_size(document)
     return [picture.write(path.with_name(f"{path.stem}-{name}.svg"))
             for name, picture in pictures.items()]

@@ -46,9 +46,11 @@ typedef void MeasuredFn(void *opaque, unsigned num);
 static void measure(MeasuredFn *fn, void *opaque, unsigned num)
 {
     if (counting) {
+        bench_syscalls_counted = true;
         CALLGRIND_TOGGLE_COLLECT;
         fn(opaque, num);
         CALLGRIND_TOGGLE_COLLECT;
+        bench_syscalls_counted = false;
     } else if (timing) {
         uint64_t begin = now_ns();
 
@@ -114,9 +116,11 @@ static void run_case(const BenchContender *c, VirtIODevice *vdev,
     if (!repetitions) {
         counting = true;
         CALLGRIND_ZERO_STATS;
+        bench_syscalls = (BenchSyscalls) { 0 };
         run_rounds(c, opaque, guest, batch, rounds);
         CALLGRIND_DUMP_STATS_AT(name);
-        printf("COUNT %s %u\n", name, rounds);
+        printf("COUNT %s %u %u %u\n", name, rounds, bench_syscalls.all,
+               bench_syscalls.wakeups);
     }
     timing = true;
     for (unsigned i = 0; i < repetitions; i++) {

@@ -20,6 +20,20 @@
 typedef struct VirtIODevice VirtIODevice;
 typedef struct VirtQueue VirtQueue;
 
+/**
+ * BenchSyscalls - system calls of what was measured
+ * @all: that the data path makes: events heard and sent
+ * @wakeups: of these: events sent
+ */
+typedef struct BenchSyscalls {
+    unsigned all;
+    unsigned wakeups;
+} BenchSyscalls;
+
+extern BenchSyscalls bench_syscalls;
+/** Set while this thread runs what is measured. */
+extern __thread bool bench_syscalls_counted;
+
 /** The largest batch, and the requests that the guest has. */
 #define BENCH_BATCH_MAX 64
 /** Entries of each ring. */
