@@ -72,10 +72,11 @@ What memory isolation costs a NIC
 ``scripts/bench net --write-docs`` wrote this page.  A guest without an operating
 system (``tests/guest/loadvm``) sends frames from one of its NICs to the other,
 and checks each; it sleeps when it waits.  DPDK's testpmd joins the two.  It polls
-all the time, so only the one runs whose turn it is; still it is one of three
-that want {cpus} processors.  {rounds} runs of {seconds:g} s each, an emulated guest
-(TCG); the load of the machine was {load} at the end.  Figures are medians.  Compare
-them with each other and with nothing else.
+all the time, so only the one runs whose turn it is; still testpmd, the vCPU and
+QEMU's thread want a processor each, and there are {cpus}.  Where 99 % of the
+frames take milliseconds, one of the three waited for the others.  {rounds} runs of
+{seconds:g} s each, an emulated guest (TCG); the load of the machine was {load} at the
+end.  Figures are medians.  Compare them with each other and with nothing else.
 
 * virtio-net: both NICs are in QEMU and joined there, without a backend
 * off: vhost-user, whose backend has the guest's memory
