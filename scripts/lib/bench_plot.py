@@ -219,12 +219,14 @@ def latencies(document: Document, kind: Kind) -> Picture:
     """One at a time."""
     load = next(n for n, w in document["loads"].items()
                 if w["depth"] == 1 and kind.picks(w))
-    lines, highest, lowest = [], 0.0, math.inf
+    lines, highest, lowest = [], 1.0, math.inf
     for config, colour in _configs(document):
         counts: dict[int, int] = {}
         for sample in document["samples"][load][config]:
             for ns, count in sample["latency_ns"]:
                 counts[ns] = counts.get(ns, 0) + count
+        if not counts:      # nothing came in so short a time
+            continue
         total, so_far, points = sum(counts.values()), 0, []
         for ns in sorted(counts):
             so_far += counts[ns]
@@ -233,7 +235,7 @@ def latencies(document: Document, kind: Kind) -> Picture:
         highest = max(highest, reached[0])
         lowest = min(lowest, points[0][0])
         lines.append((config, points, colour))
-    lowest = max(lowest, 1.0)
+    lowest = min(max(lowest, 1.0), highest)
     picture = Picture(
         f"How many {kind.unit}s are done within a time ({kind.what}, "
         "one at a time)",

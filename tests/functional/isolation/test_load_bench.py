@@ -29,13 +29,22 @@ class LoadBench(IsolationTest):
         path = next(self.work.glob("*.json"))
         return done.stdout, json.loads(path.read_text("ascii"))
 
-    def test_every_nic_is_measured(self) -> None:
+    def check_drawn(self, names: set[str]) -> None:
+        drawn = {p.stem.rsplit("-", 1)[-1]: p for p in
+                 self.work.glob("*.svg")}
+        self.assertEqual(set(drawn), names)
+        for picture in drawn.values():
+            root = ElementTree.parse(picture).getroot()
+            self.assertGreater(len(list(root)), 20, picture)
+
+    def test_every_nic_is_measured_and_drawn(self) -> None:
         _, document = self.bench("bench_net.py")
         for load, by_config in document["samples"].items():
             self.assertEqual(set(by_config), NICS, load)
             for config, (sample,) in by_config.items():
                 self.assertEqual("backend" in sample["ns"],
                                  config != "virtio-net", f"{load}, {config}")
+        self.check_drawn(PICTURES - {"size"})
 
     def test_every_disk_is_measured_and_drawn(self) -> None:
         said, document = self.bench("bench_load.py")
@@ -49,9 +58,4 @@ class LoadBench(IsolationTest):
                 self.assertEqual("backend" in sample["ns"],
                                  config != "virtio-blk", what)
                 self.assertIn(config, said)
-        drawn = {p.stem.rsplit("-", 1)[-1]: p for p in
-                 self.work.glob("*.svg")}
-        self.assertEqual(set(drawn), PICTURES)
-        for picture in drawn.values():
-            root = ElementTree.parse(picture).getroot()
-            self.assertGreater(len(list(root)), 20, picture)
+        self.check_drawn(PICTURES)
