@@ -176,6 +176,7 @@ static inline void bounce_layout_init(BounceLayout *layout)
     layout->align = BOUNCE_GRANULE;
 }
 
+/* That bounce_layout_place() keeps. */
 static inline uint32_t bounce_buffer_align(uint64_t guest_addr, uint32_t len)
 {
     if (len < BOUNCE_KEEP_ALIGN_MIN) {
