@@ -7,8 +7,9 @@ import hashlib
 import time
 from pathlib import Path
 
+import small_load
 from events import event
-from harness import GuestVm, on_both_threads, wait_until
+from harness import GuestVm, guest, on_both_threads, wait_until
 from test_data import SMALLEST_REGION
 
 # Load until the host says a line; the load tool then verifies everything.
@@ -68,6 +69,18 @@ load stress /dev/vda --seconds 2 --generation 7 &&
     load verify /dev/vda --generation 7
 """
 
+# What firmware can do without a word to the other processor, which is on its
+# way to the device meanwhile.
+EJECT = """
+device=$(basename $(dirname $(readlink -f /sys/block/vda/../..)))
+echo $device > /sys/bus/pci/drivers/virtio-pci/unbind
+touch /tmp/said
+taskset 2 peek /sys/bus/pci/devices/$device/resource1 32 >> /tmp/said &
+until grep begins /tmp/said; do usleep 10000; done
+taskset 1 eject 9
+wait $! && cat /tmp/said
+"""
+
 
 def memory_digest(vm: GuestVm, size: int) -> str:
     """Of all guest memory, which the caller knows to be at rest."""
@@ -86,13 +99,14 @@ class Lifecycle:
     limit = 240
 
     def start(self, script: str, *, props: str = ",num-queues=2",
-              size: str | None = None, reboots: bool = False) -> GuestVm:
+              size: str | None = None, reboots: bool = False,
+              files: dict[str, Path] | None = None) -> GuestVm:
         self.image = self.make_disk("32M")
         self.backend = self.start_backend(self.image)
         vm = self.make_vm()
         vm.add_args("-smp", "2")
         self.add_disk(vm, self.backend.socket, props=props, size=size)
-        vm.add_job(script, reboots=reboots)
+        vm.add_job(script, files, reboots=reboots)
         vm.launch()
         return vm
 
@@ -171,6 +185,16 @@ class Lifecycle:
                chardev="disk0char", **options)
         self.expect_ok(vm)
         self.verify_image(self.image, "--generation", "7")
+
+    def test_ejected_while_another_processor_looks_at_it(self) -> None:
+        for name in ("eject", "peek"):
+            small_load.compile_program(
+                guest.OUT / name, [small_load.GUEST / f"{name}.c"],
+                [*small_load.WARNINGS, "-static"], [])
+        vm = self.start(EJECT, props=",addr=9", files={
+            f"usr/bin/{name}": guest.OUT / name for name in ("eject", "peek")})
+        self.expect_ok(vm)
+        self.assertEqual(vm.exitcode(), 0, vm.qemu_log())
 
     def device_options(self) -> dict[str, object]:
         if not self.isolated:
