@@ -100,10 +100,14 @@ def defined(code: str) -> frozenset[str]:
 # What the code has
 
 def code_properties() -> set[str]:
+    """Of devices, and what only netdevs have."""
+    options = re.search(r"'struct': 'VhostUserIsolationOptions'.*?\} \}",
+                        added_by_hooks("qapi/common.json"), re.DOTALL)
     macro = re.search(r"#define DEFINE_VHOST_USER_ISOLATION_PROPERTIES.*?"
                       r"[^\\]\n", read(HEADER), re.DOTALL)
     return set(re.findall(r'DEFINE_PROP_\w+\("([^"]+)"',
-                          macro.group(0) if macro else ""))
+                          macro.group(0) if macro else "")) | \
+        set(re.findall(r"'\*([\w-]+)':", options.group(0) if options else ""))
 
 
 def code_events() -> set[str]:
