@@ -4,15 +4,11 @@
 from __future__ import annotations
 
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import bench_plot
-import bench_table
-
 TOP = Path(__file__).resolve().parents[2]
-LOAD_PAGE = TOP / "docs/devel/vhost-user-memory-isolation-load.rst"
-NET_PAGE = TOP / "docs/devel/vhost-user-memory-isolation-net-load.rst"
 
 LOAD_TEXT = """..
    SPDX-License-Identifier: GPL-2.0-or-later
@@ -99,26 +95,31 @@ CPU time is microseconds a frame; wake-ups{calls} are a frame's as well.
 """
 
 
-def _write(page: Path, text: str, json_path: Path, document: dict[str, Any],
-           table: str) -> None:
-    for picture in bench_plot.draw_all(json_path):
-        kind = picture.stem.rsplit("-", 1)[-1]
-        shutil.copyfile(picture, page.with_name(f"{page.stem}-{kind}.svg"))
-    page.write_text(text.format(
-        rounds=document["rounds"], seconds=document["seconds"],
-        cpus=document["cpus"], load=f"{document['load_average']:.0f}",
-        calls=" and system calls" if document["counts_calls"] else "",
-        stem=page.stem, table=table), encoding="utf-8")
-    print(f"bench: wrote {page.relative_to(TOP)}")
+@dataclass(frozen=True)
+class Page:
+    """@device is measured in @what a second."""
+
+    path: Path
+    text: str
+    device: str
+    what: str
+
+    def write(self, document: dict[str, Any], pictures: list[Path],
+              table: str) -> None:
+        stem = self.path.stem
+        for picture in pictures:
+            kind = picture.stem.rsplit("-", 1)[-1]
+            shutil.copyfile(picture,
+                            self.path.with_name(f"{stem}-{kind}.svg"))
+        self.path.write_text(self.text.format(
+            rounds=document["rounds"], seconds=document["seconds"],
+            cpus=document["cpus"], load=f"{document['load_average']:.0f}",
+            calls=" and system calls" if document["counts_calls"] else "",
+            stem=stem, table=table), encoding="utf-8")
+        print(f"bench: wrote {self.path.relative_to(TOP)}")
 
 
-def write_load(json_path: Path, document: dict[str, Any],
-               head: tuple[str, ...], rows: list[list[str]]) -> None:
-    _write(LOAD_PAGE, LOAD_TEXT, json_path, document,
-           bench_table.as_rst(head, rows, document["counts_calls"]))
-
-
-def write_net(json_path: Path, document: dict[str, Any],
-              head: tuple[str, ...], rows: list[list[str]]) -> None:
-    _write(NET_PAGE, NET_TEXT, json_path, document,
-           bench_table.as_rst(head, rows, document["counts_calls"]))
+LOAD = Page(TOP / "docs/devel/vhost-user-memory-isolation-load.rst",
+            LOAD_TEXT, "disk", "requests")
+NET = Page(TOP / "docs/devel/vhost-user-memory-isolation-net-load.rst",
+           NET_TEXT, "NICs", "frames")

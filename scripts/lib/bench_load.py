@@ -25,11 +25,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
-import json
-import os
 import platform
-import shutil
-import signal
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -43,11 +39,10 @@ sys.path[:0] = [str(TOP / "tests/functional/isolation"),
 import harness                                          # noqa: E402
 from harness import Backend, guest                      # noqa: E402
 import bench_docs                                       # noqa: E402
-import bench_plot                                       # noqa: E402
-import bench_table                                      # noqa: E402
+import bench_report                                     # noqa: E402
 import loadvm                                           # noqa: E402
 import loadvm_trace                                     # noqa: E402
-from bench_contender import Contender, Sample           # noqa: E402
+from bench_contender import Contender                   # noqa: E402
 from bench_table import Results                         # noqa: E402
 
 OUT = harness.BUILD / "bench"
@@ -137,8 +132,6 @@ def shared_memory() -> list[str]:
             f"memory-backend-memfd,id=ram,share=on,size={MEGABYTES}M"]
 
 
-
-
 def _seconds_a_copy(source: object, target: object, size: int,
                     copies: int) -> float:
     best = float("inf")
@@ -193,22 +186,13 @@ def measure(args: argparse.Namespace) -> tuple[Results, dict[str, Any]]:
 def save(args: argparse.Namespace, results: Results,
          facts: dict[str, Any]) -> Path:
     now = time.strftime("%Y%m%d-%H%M%S")
-    path = args.out / f"load-{now}.json"
     copies = {str(load.kilobytes): memcpy_rate(load.kilobytes << 10)
               for load in LOADS if load.kilobytes}
-    document = {
-        "time": now, "rounds": args.rounds, "seconds": args.seconds,
-        "irq": args.irq, "ring": args.ring, "indirect": args.indirect,
-        "queues": args.queues, "load_average": os.getloadavg()[0],
-        "cpus": os.cpu_count(), "host_kernel": platform.release(),
+    return bench_report.save(args.out / f"load-{now}.json", args, results, {
+        "time": now, "indirect": args.indirect, "queues": args.queues,
+        "host_kernel": platform.release(),
         "loads": {w.name: asdict(w) for w in LOADS},
-        "memcpy_bytes_per_second": copies, **facts,
-        "samples": {load: {config: [asdict(s) for s in samples]
-                           for config, samples in by_config.items()}
-                    for load, by_config in results.items()},
-    }
-    path.write_text(json.dumps(document), encoding="ascii")
-    return path
+        "memcpy_bytes_per_second": copies, **facts})
 
 
 def parse() -> argparse.Namespace:
@@ -216,58 +200,19 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="scripts/bench load", description=description[1],
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=0.5,
-                        help="length of one run (default: 0.5)")
-    parser.add_argument("--irq", choices=("poll", "msix"), default="msix",
-                        help="does the guest sleep? (default: msix)")
-    parser.add_argument("--ring", choices=("split", "packed"),
-                        default="split")
+    bench_report.add_options(parser, bench_docs.LOAD, OUT)
     parser.add_argument("--indirect", choices=("on", "off"), default="on")
     parser.add_argument("--queues", type=int, default=1,
                         help="and as many vCPUs; depth is that of each")
-    parser.add_argument("--write-docs", action="store_true",
-                        help=f"write {bench_docs.LOAD_PAGE.relative_to(TOP)}")
-    parser.add_argument("--out", type=Path, default=OUT, metavar="DIR",
-                        help="where results go (default: build/bench)")
-    parser.add_argument("--plot", type=Path, metavar="JSON",
-                        help="do not measure: show these results again")
     return parser.parse_args()
-
-
-def show(path: Path, write_docs: bool) -> None:
-    """Table, pictures and page of the results in @path."""
-    document = json.loads(path.read_text(encoding="ascii"))
-    results = {load: {config: [Sample(**s) for s in samples]
-                      for config, samples in by_config.items()}
-               for load, by_config in document["samples"].items()}
-    head = bench_table.headings("disk", "requests")
-    table = bench_table.rows(results)
-    bench_table.show(head, table)
-    if not document["counts_calls"]:
-        print(bench_table.NO_CALLS)
-    print("resident: " + "; ".join(
-        f"{config} " + ", ".join(f"{n} {v >> 20} MiB" for n, v in r.items())
-        for config, r in document["resident"].items()))
-    print(f"\nmedians of {document['rounds']} runs of "
-          f"{document['seconds']:g} s, taken in turns; all samples: "
-          f"{os.path.relpath(path)}")
-    for picture in bench_plot.draw_all(path):
-        print(f"picture: {os.path.relpath(picture)}")
-    if write_docs:
-        bench_docs.write_load(path, document, head, table)
 
 
 def main() -> int:
     args = parse()
     if args.plot:
-        show(args.plot, args.write_docs)
+        bench_report.show(args.plot, bench_docs.LOAD, args.write_docs)
         return 0
-    work = args.out / "work"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    # So that what was started is ended.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
+    work = bench_report.begin(args.out)
     try:
         guest.build(say=print)
         (work / "trace").write_bytes(loadvm_trace.for_guest(
@@ -279,7 +224,8 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    show(save(args, results, facts), args.write_docs)
+    bench_report.show(save(args, results, facts), bench_docs.LOAD,
+                      args.write_docs)
     return 0
 
 

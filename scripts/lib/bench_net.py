@@ -19,13 +19,10 @@ Results go to build/bench: all samples as JSON, pictures as SVG.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import shutil
 import signal
 import sys
 import time
-from dataclasses import asdict
 from pathlib import Path
 
 TOP = Path(__file__).resolve().parents[2]
@@ -36,8 +33,7 @@ import harness                                          # noqa: E402
 from harness import guest                               # noqa: E402
 from net_testpmd import Testpmd                         # noqa: E402
 import bench_docs                                       # noqa: E402
-import bench_plot                                       # noqa: E402
-import bench_table                                      # noqa: E402
+import bench_report                                     # noqa: E402
 import loadvm                                           # noqa: E402
 from bench_contender import Contender, Sample           # noqa: E402
 from bench_table import Results                         # noqa: E402
@@ -148,36 +144,10 @@ def measure(args: argparse.Namespace) -> tuple[Results, bool]:
 def save(args: argparse.Namespace, results: Results,
          counts_calls: bool) -> Path:
     path = args.out / time.strftime("net-%Y%m%d-%H%M%S.json")
-    path.write_text(json.dumps({
-        "rounds": args.rounds, "seconds": args.seconds, "irq": args.irq,
-        "ring": args.ring, "cpus": os.cpu_count(),
-        "load_average": os.getloadavg()[0], "counts_calls": counts_calls,
+    return bench_report.save(path, args, results, {
+        "counts_calls": counts_calls,
         "loads": {f"{size}-{depth}": {"bytes": size, "depth": depth}
-                  for size, depth in LOADS},
-        "samples": {load: {config: [asdict(s) for s in samples]
-                           for config, samples in by_config.items()}
-                    for load, by_config in results.items()}}), "ascii")
-    return path
-
-
-def show(path: Path, write_docs: bool) -> None:
-    """Table, pictures and page of the results in @path."""
-    document = json.loads(path.read_text(encoding="ascii"))
-    head = bench_table.headings("NICs", "frames")
-    table = bench_table.rows(
-        {load: {config: [Sample(**s) for s in samples]
-                for config, samples in by_config.items()}
-         for load, by_config in document["samples"].items()})
-    bench_table.show(head, table)
-    if not document["counts_calls"]:
-        print(bench_table.NO_CALLS)
-    print(f"\nmedians of {document['rounds']} runs of "
-          f"{document['seconds']:g} s, taken in turns; all samples: "
-          f"{os.path.relpath(path)}")
-    for picture in bench_plot.draw_all(path):
-        print(f"picture: {os.path.relpath(picture)}")
-    if write_docs:
-        bench_docs.write_net(path, document, head, table)
+                  for size, depth in LOADS}})
 
 
 def parse() -> argparse.Namespace:
@@ -185,31 +155,16 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="scripts/bench net", description=description[1],
         formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--seconds", type=float, default=0.5,
-                        help="length of one run (default: 0.5)")
-    parser.add_argument("--irq", choices=("poll", "msix"), default="msix")
-    parser.add_argument("--ring", choices=("split", "packed"),
-                        default="split")
-    parser.add_argument("--write-docs", action="store_true",
-                        help=f"write {bench_docs.NET_PAGE.relative_to(TOP)}")
-    parser.add_argument("--out", type=Path, default=OUT, metavar="DIR",
-                        help="where results go (default: build/bench)")
-    parser.add_argument("--plot", type=Path, metavar="JSON",
-                        help="do not measure: show these results again")
+    bench_report.add_options(parser, bench_docs.NET, OUT)
     return parser.parse_args()
 
 
 def main() -> int:
     args = parse()
     if args.plot:
-        show(args.plot, args.write_docs)
+        bench_report.show(args.plot, bench_docs.NET, args.write_docs)
         return 0
-    work = args.out / "work"
-    shutil.rmtree(work, ignore_errors=True)
-    work.mkdir(parents=True)
-    # So that what was started is ended.
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(143))
+    bench_report.begin(args.out)
     try:
         guest.build(say=print)
         results, counts_calls = measure(args)
@@ -219,7 +174,8 @@ def main() -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    show(save(args, results, counts_calls), args.write_docs)
+    bench_report.show(save(args, results, counts_calls), bench_docs.NET,
+                      args.write_docs)
     return 0
 
 
